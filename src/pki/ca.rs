@@ -1,0 +1,5 @@
+//! The issuer that mints leaves.
+
+/// An issuer.
+#[derive(Debug)]
+pub struct Issuer {}

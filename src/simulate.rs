@@ -1,0 +1,5 @@
+//! placeholder
+
+pub mod apns;
+pub mod fcm;
+pub mod proxy;
