@@ -155,9 +155,9 @@ pub enum HopErrorKind {
     /// Credentials failed twice and wait for a change or an operator.
     CredentialsLatched,
     /// We have no credentials of a kind that the proxy offered.
-    CredentialsMissing(ProxyRefusal),
+    CredentialsMissing(Box<ProxyRefusal>),
     /// The proxy refused our credentials.
-    CredentialsRefused(ProxyRefusal),
+    CredentialsRefused(Box<ProxyRefusal>),
     /// The relay is draining and takes nothing new.
     Draining,
     /// GOAWAY ended the connection under the request.
@@ -196,7 +196,7 @@ pub enum HopErrorKind {
     /// The peer broke HTTP.
     Protocol(String),
     /// The proxy did not open the tunnel.
-    ProxyRefused(ProxyRefusal),
+    ProxyRefused(Box<ProxyRefusal>),
     /// TCP was refused.
     Refused,
     /// RST_STREAM ended the request.
