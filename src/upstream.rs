@@ -5,11 +5,13 @@
 //! connections among pushes; `frames` sees what the h2 crate hides; `replay` decides what may be
 //! sent again. Nothing here answers a sender: the outcome goes back as a type.
 
+pub mod budget;
 pub mod connection;
 pub mod dial;
 pub mod frames;
 pub mod http1;
 pub mod lane;
+pub mod lanes;
 pub mod ourselves;
 pub mod proxy_auth;
 pub mod replay;

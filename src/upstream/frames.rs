@@ -211,7 +211,8 @@ impl Follower {
                 if self.have < 9 {
                     return;
                 }
-                self.left = u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]]) as usize;
+                self.left =
+                    u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]]) as usize;
                 self.keep = keeps(self.head[3]);
                 self.body.clear();
             }
@@ -276,11 +277,15 @@ impl<IO> Tap<IO> {
         self.preface_left -= skip;
         bytes = &bytes[skip..];
         let log = &self.log;
-        self.outwards.feed(bytes, |_| false, |head, _| {
-            if matches!(head.kind, HEADERS | DATA) && head.stream > log.headers_out.get() {
-                log.headers_out.set(head.stream);
-            }
-        });
+        self.outwards.feed(
+            bytes,
+            |_| false,
+            |head, _| {
+                if matches!(head.kind, HEADERS | DATA) && head.stream > log.headers_out.get() {
+                    log.headers_out.set(head.stream);
+                }
+            },
+        );
         // A HEADERS frame of which any octet left counts as sent.
         let begun = &self.outwards;
         if begun.have == 9 && begun.left > 0 && begun.head[3] == HEADERS {
