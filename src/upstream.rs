@@ -20,9 +20,9 @@ pub mod tls;
 pub mod tunnel;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::config::{Route, RouteHost};
 use crate::downstream::Presence;

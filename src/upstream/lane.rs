@@ -210,7 +210,7 @@ impl<D: DialOrigin> Lane<D> {
     /// Sends a push: at most once, or again only what is proven unprocessed. Ends by the push's
     /// deadline.
     pub async fn send(self: &Rc<Self>, push: &Push) -> Result<Answered, Unanswered> {
-        let deadline = Instant::from_std(push.deadline);
+        let deadline = push.deadline;
         let mut replays = 0;
         loop {
             let unsent = |cause| Unanswered { delivery: Delivery::NotSent, cause, replays };

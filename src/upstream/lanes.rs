@@ -124,7 +124,7 @@ impl<D: DialOrigin> Lanes<D> {
 
     async fn lane_for(&self, push: &Push) -> Result<Rc<Lane<D>>, HopError> {
         let key = key_of(push);
-        let deadline = Instant::from_std(push.deadline);
+        let deadline = push.deadline;
         loop {
             let freed = self.settled.notified();
             if let Some(lane) = self.lanes.borrow().get(&key) {
@@ -303,3 +303,6 @@ fn key_of(push: &Push) -> LaneKey {
         route: own_lane.then(|| push.route.name.as_str().into()),
     }
 }
+
+#[cfg(test)]
+mod tests;
