@@ -26,11 +26,13 @@ use super::{Identity, KeyFingerprint};
 use crate::names::{HostName, NameError};
 
 mod authority;
+mod issued;
 mod limits;
 mod sign;
 mod throwaway;
 
 pub use authority::{Algorithm, NewAuthority, new_issuer_request, new_root};
+pub use issued::Issued;
 pub use limits::NameLimits;
 pub use sign::SignError;
 pub use throwaway::{Throwaway, throwaway, throwaway_unconstrained};
