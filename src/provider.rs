@@ -48,7 +48,8 @@ pub struct PresetHost {
     pub tls: bool,
     /// The dialect of our own answers.
     pub dialect: Dialect,
-    /// Methods and path patterns; `*` stands for one segment that is not empty.
+    /// Methods and path patterns: `*` at the end is any rest, elsewhere one segment; neither is
+    /// empty.
     pub permitted: &'static [(&'static [&'static str], &'static str)],
     /// The APNs environment; `None` elsewhere.
     pub environment: Option<Environment>,

@@ -124,6 +124,11 @@ impl Places {
         })
     }
 
+    /// Every path that stands in the file.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().map(String::as_str)
+    }
+
     /// The place of `path`, or of the nearest key above it that stands in the file.
     pub fn problem(&self, path: &str, message: String, hint: Option<String>) -> Problem {
         let (shown, position) = self.find(path);

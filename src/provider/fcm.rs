@@ -31,7 +31,7 @@ const IID: Permitted = &[
     (&["POST"], "/iid/v1:batchRemove"),
     (&["POST"], "/iid/v1:batchImport"),
     (&["POST", "GET"], "/iid/info/*"),
-    (&["POST"], "/iid/v1/*/rel/topics/*"),
+    (&["POST"], "/iid/v1/*"),
 ];
 
 const fn host(host: &'static str, dialect: Dialect, permitted: Permitted) -> PresetHost {
