@@ -18,6 +18,24 @@ pub struct Identity {
     pub key: PrivateKeyDer<'static>,
 }
 
+impl Identity {
+    /// True when the leaf is good for this host (RFC 6125 §6.4: its name, or one `*` label).
+    pub fn covers(&self, host: &crate::names::HostName) -> bool {
+        let Some(leaf) = self.chain.first() else { return false };
+        let Ok((_, leaf)) = x509_parser::parse_x509_certificate(leaf) else { return false };
+        let Ok(Some(names)) = leaf.subject_alternative_name() else { return false };
+        let host = host.as_str();
+        names.value.general_names.iter().any(|name| match name {
+            x509_parser::extensions::GeneralName::DNSName(name) => {
+                let wild = name.strip_prefix("*.").zip(host.split_once('.'));
+                name.eq_ignore_ascii_case(host)
+                    || wild.is_some_and(|(rest, (_, parent))| rest.eq_ignore_ascii_case(parent))
+            }
+            _ => false,
+        })
+    }
+}
+
 /// SHA-256 of a SubjectPublicKeyInfo in DER: how a key of ours is recognised in a peer's leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyFingerprint(pub [u8; 32]);
