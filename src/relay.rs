@@ -8,6 +8,8 @@ use std::sync::Arc;
 use crate::config::{Route, RouteHost};
 
 pub mod answer;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod outcome;
 pub mod permit;
 pub mod route;

@@ -1,1 +1,224 @@
-//! placeholder
+//! From a sender's request to the request that leaves, and from what came back to what the sender
+//! gets. Bodies and end-to-end fields pass byte for byte; what belongs to one hop stays there.
+//!
+//! Pure, apart from the random number behind a made-up apns-id. `permit` has judged the head.
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, COOKIE, HOST, HeaderName,
+    HeaderValue, VIA,
+};
+use http::{HeaderMap, Method, Request, Uri};
+
+use crate::config::{NextHop, Scheme};
+use crate::downstream::{Head, Wire};
+use crate::names::Authority;
+use crate::provider::Provider;
+
+use super::Permit;
+use super::outcome::Refusal;
+
+pub mod back;
+pub mod fields;
+
+/// Largest header list sent to APNs, octets as RFC 9113 §6.5.2 counts them: what APNs announces
+/// as its MAX_HEADER_LIST_SIZE.
+const APNS_HEADER_LIST: usize = 8000;
+
+/// What a chain signature adds; never sent beyond the relay that checks it.
+const CHAIN_FIELDS: [&str; 3] = ["signature", "signature-input", super::signature::DEADLINE_FIELD];
+
+/// Who put the fields of a request together on the way to us.
+#[derive(Debug, Clone, Copy)]
+pub struct Chain<'a> {
+    /// The request carried a chain signature that verified, so its `content-digest` is the
+    /// chain's and not the sender's.
+    pub signed: bool,
+    /// How this relay names itself in `Via` towards another relay.
+    pub pseudonym: &'a str,
+}
+
+/// Makes the request that leaves.
+///
+/// # Errors
+/// [`Refusal::Malformed`] for what no strict peer would take (C3, B2), and
+/// [`Refusal::HeadTooLarge`] beyond what APNs accepts (D8).
+pub fn request(
+    head: &Head,
+    permit: &Permit,
+    chain: Chain<'_>,
+    body: Bytes,
+) -> Result<Request<Bytes>, Refusal> {
+    let apns = permit.route.provider == Provider::Apns;
+    let mut headers = end_to_end(&head.headers, apns, chain.signed)?;
+    if apns {
+        apns_fields(head, &mut headers);
+    }
+    if permit.route.next_hop != NextHop::Origin {
+        headers.insert(VIA, via(head.wire, chain.pseudonym)?);
+    }
+    let framed = [Method::POST, Method::PUT, Method::PATCH].contains(&head.method);
+    if framed || !body.is_empty() {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
+    let uri = absolute(head, permit)?;
+    if apns && list_size(&headers, &uri, &head.method) > APNS_HEADER_LIST {
+        return Err(Refusal::HeadTooLarge);
+    }
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// The port that the sender named and that is the origin's own; the default port is no wish.
+pub fn named_port(head: &Head, permit: &Permit, target: Option<&Authority>) -> Option<u16> {
+    let named = head.port.or_else(|| target.map(|target| target.port))?;
+    let ours = permit.host.ports.contains(&named);
+    let same_name = permit.host.origin.name() == Some(&permit.host.host);
+    (ours && same_name && named != default_port(permit.host.scheme)).then_some(named)
+}
+
+const fn default_port(scheme: Scheme) -> u16 {
+    match scheme {
+        Scheme::Http => 80,
+        Scheme::Https => 443,
+    }
+}
+
+/// C2: always absolute, always the route's own authority, a port only where it is not the default.
+fn absolute(head: &Head, permit: &Permit) -> Result<Uri, Refusal> {
+    let host = &permit.host;
+    let first = host.ports.first().copied();
+    let port = named_port(head, permit, None).or(first);
+    let authority = match port.filter(|port| *port != default_port(host.scheme)) {
+        Some(port) => Authority::new(host.origin.clone(), port).to_string(),
+        None => host.origin.to_string(),
+    };
+    let scheme = match host.scheme {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    };
+    Uri::builder()
+        .scheme(scheme)
+        .authority(authority)
+        .path_and_query(head.target.as_str())
+        .build()
+        .map_err(|_not_a_uri| Refusal::Malformed("the request target is no URI"))
+}
+
+fn end_to_end(sent: &HeaderMap, apns: bool, signed: bool) -> Result<HeaderMap, Refusal> {
+    let nominated = fields::nominated(sent)?;
+    let mut headers = HeaderMap::with_capacity(sent.keys_len() + 2);
+    for name in sent.keys() {
+        if fields::is_underscore_twin(name.as_str()) {
+            return Err(Refusal::Malformed("a field name with an underscore in a known name"));
+        }
+        // Framing is ours to write; all others nominated are the sender's to lose.
+        if fields::is_hop_by_hop(name.as_str()) || nominated.contains(name) {
+            continue;
+        }
+        if fields::is_of_middleboxes(name.as_str()) || CHAIN_FIELDS.contains(&name.as_str()) {
+            continue;
+        }
+        let dropped = *name == HOST
+            || *name == CONTENT_LENGTH
+            || (signed && name.as_str() == "content-digest")
+            || (apns && (*name == CACHE_CONTROL || *name == ACCEPT_ENCODING));
+        if !dropped {
+            headers.insert(name.clone(), one_value(sent, name)?);
+        }
+    }
+    Ok(headers)
+}
+
+/// C3: one line per name leaves. B2: no blanks around a value.
+fn one_value(sent: &HeaderMap, name: &HeaderName) -> Result<HeaderValue, Refusal> {
+    let mut values = sent.get_all(name).iter();
+    let first = values.next().expect("a key of the map has a value");
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    for value in sent.get_all(name) {
+        let bytes = value.as_bytes();
+        if blank(bytes.first()) || blank(bytes.last()) {
+            return Err(Refusal::Malformed("a field value with blanks around it"));
+        }
+    }
+    let rest: Vec<&HeaderValue> = values.collect();
+    if rest.is_empty() {
+        return Ok(first.clone());
+    }
+    if *name == AUTHORIZATION || name.as_str().starts_with("apns-") {
+        return Err(Refusal::Malformed("a field that may stand once stands twice"));
+    }
+    if fields::is_singleton(name.as_str()) {
+        if rest.iter().any(|other| *other != first) {
+            return Err(Refusal::Malformed("two different values of a field that has one"));
+        }
+        return Ok(first.clone());
+    }
+    // RFC 9110 §5.3; cookie crumbs are joined by RFC 9113 §8.2.3.
+    let separator: &[u8] = if *name == COOKIE { b"; " } else { b", " };
+    let mut joined = first.as_bytes().to_vec();
+    for value in rest {
+        joined.extend_from_slice(separator);
+        joined.extend_from_slice(value.as_bytes());
+    }
+    HeaderValue::from_bytes(&joined).map_err(|_bad| Refusal::Malformed("a field value"))
+}
+
+fn apns_fields(head: &Head, headers: &mut HeaderMap) {
+    if head.target.starts_with("/3/device/") && !headers.contains_key("apns-id") {
+        headers.insert("apns-id", fresh_apns_id());
+    }
+    // D8: never indexed, they change with every push; the token is kept out of Debug, too.
+    for name in ["apns-id", "apns-expiration", "apns-collapse-id", "authorization"] {
+        if let Some(value) = headers.get_mut(name) {
+            value.set_sensitive(true);
+        }
+    }
+}
+
+/// A lower-case UUID of version 4 (RFC 9562 §5.4).
+pub fn fresh_apns_id() -> HeaderValue {
+    let mut bytes = [0_u8; 16];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source works");
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let hex = crate::telemetry::hex(&bytes);
+    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+    HeaderValue::from_str(&parts.join("-")).expect("hex and dashes are a field value")
+}
+
+fn via(wire: Wire, pseudonym: &str) -> Result<HeaderValue, Refusal> {
+    let version = match wire {
+        Wire::Http10 => "1.0",
+        Wire::Http11 => "1.1",
+        Wire::Http2 => "2.0",
+    };
+    HeaderValue::from_str(&format!("{version} {pseudonym}"))
+        .map_err(|_bad| Refusal::Malformed("Via"))
+}
+
+/// Did this very relay send the request on before?
+pub fn came_from_us(headers: &HeaderMap, pseudonym: &str) -> bool {
+    headers
+        .get_all(VIA)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.split(',').any(|one| one.split_whitespace().nth(1) == Some(pseudonym)))
+}
+
+fn list_size(headers: &HeaderMap, uri: &Uri, method: &Method) -> usize {
+    let field = |name: usize, value: usize| name + value + 32;
+    let pseudo = field(7, method.as_str().len())
+        + field(7, 5)
+        + field(10, uri.authority().map_or(0, |authority| authority.as_str().len()))
+        + field(5, uri.path_and_query().map_or(1, |path| path.as_str().len()));
+    headers.iter().map(|(name, value)| field(name.as_str().len(), value.len())).sum::<usize>()
+        + pseudo
+}
+
+#[cfg(test)]
+#[path = "translate/tests.rs"]
+mod tests;
