@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Delivery;
-use super::dial::{DialFacts, Dialed};
+use super::dial::DialFacts;
 use super::frames::{FrameLog, Tap};
 use super::replay::{self, Failure};
 use crate::hop::{Fact, Finding, Hop, HopError, HopErrorKind, Observe, Stage, clean};
@@ -85,7 +85,7 @@ impl Connection {
     /// called from inside the connection's poll whenever SETTINGS, GOAWAY or the end arrive.
     pub async fn open<IO>(
         id: u64,
-        dialed: Dialed<IO>,
+        (io, facts): (IO, DialFacts),
         ping: Duration,
         observe: &dyn Observe,
         changed: Rc<dyn Fn()>,
@@ -94,10 +94,10 @@ impl Connection {
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let begun = Instant::now();
-        let hop = beyond(&dialed.facts);
+        let hop = beyond(&facts);
         let failed = |kind| HopError::new(hop, Stage::Settings, kind);
         let log = Rc::new(FrameLog::default());
-        let tap = Tap::new(dialed.io, log.clone());
+        let tap = Tap::new(io, log.clone());
         let mut builder = h2::client::Builder::new();
         // Before SETTINGS one stream at most: h2 would open any number.
         builder.initial_max_send_streams(1).enable_push(false).max_header_list_size(ANSWER_HEAD);
@@ -133,7 +133,7 @@ impl Connection {
         });
         let connection = Rc::new(Self {
             id,
-            facts: dialed.facts,
+            facts,
             log: log.clone(),
             since: Instant::now(),
             send: RefCell::new(Some(send)),

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Delivery;
 use super::connection::{ANSWER_BODY, ExchangeFailure, beyond};
-use super::dial::{DialFacts, Dialed};
+use super::dial::DialFacts;
 use crate::hop::{HopError, HopErrorKind, Stage, clean};
 
 /// An idle connection is kept no longer: servers and proxies close after 5 s and more, and a push
@@ -43,17 +43,17 @@ impl Connection {
     /// Takes a dialled stream over. `changed` is called when it ends.
     pub async fn open<IO>(
         id: u64,
-        dialed: Dialed<IO>,
+        (io, facts): (IO, DialFacts),
         changed: Rc<dyn Fn()>,
     ) -> Result<Rc<Self>, HopError>
     where
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let hop = beyond(&dialed.facts);
+        let hop = beyond(&facts);
         let (send, driver) = hyper::client::conn::http1::Builder::new()
             .max_headers(ANSWER_FIELDS)
             .max_buf_size(ANSWER_HEAD)
-            .handshake(TokioIo::new(dialed.io))
+            .handshake(TokioIo::new(io))
             .await
             .map_err(|error| {
                 HopError::new(hop, Stage::Request, HopErrorKind::Closed).caused_by(error)
@@ -66,7 +66,7 @@ impl Connection {
         });
         Ok(Rc::new(Self {
             id,
-            facts: dialed.facts,
+            facts,
             send: RefCell::new(Some(send)),
             idle_since: Cell::new(Instant::now()),
         }))

@@ -19,8 +19,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::budget::Budget;
 use super::connection::ExchangeFailure;
-use super::dial::{DialFacts, Dialed, Offer, Target};
+use super::dial::{DialFacts, Target};
 use super::replay::MAX_REPLAYS;
+use super::tls::Offer;
 use super::{Answered, Delivery, Push, Unanswered, connection, http1};
 use crate::config::{EgressName, LaneLimits, Protocol, Scheme};
 use crate::hop::{Hop, HopError, HopErrorKind, Observe, Stage, Unobserved};
@@ -50,7 +51,7 @@ pub trait DialOrigin: 'static {
         &self,
         target: &Target,
         observe: &dyn Observe,
-    ) -> impl Future<Output = Result<Dialed<Self::Io>, HopError>>;
+    ) -> impl Future<Output = Result<(Self::Io, DialFacts), HopError>>;
 }
 
 /// Where a lane leads.
@@ -489,7 +490,7 @@ impl<D: DialOrigin> Lane<D> {
             relay_next_hop: self.target.relay_next_hop,
             deadline: Instant::now() + DIAL_WITHIN,
         };
-        let dialed = self.dialer.dial_origin(&target, &Unobserved).await?;
+        let (io, facts) = self.dialer.dial_origin(&target, &Unobserved).await?;
         let id = LaneCounters::bump(&self.counters.next_connection);
         let lane = Rc::downgrade(self);
         let changed = Rc::new(move || {
@@ -497,14 +498,13 @@ impl<D: DialOrigin> Lane<D> {
                 lane.connection_changed(id);
             }
         });
-        let alpn_h2 = dialed.facts.alpn.as_deref() == Some("h2");
         let cleartext_h2 = target.scheme == Scheme::Http && self.target.protocol == Protocol::H2;
-        if alpn_h2 || demand_h2 || cleartext_h2 {
+        if facts.h2 || cleartext_h2 {
             let ping = self.limits.ping;
-            let open = connection::Connection::open(id, dialed, ping, &Unobserved, changed);
+            let open = connection::Connection::open(id, (io, facts), ping, &Unobserved, changed);
             return Ok(Wire::Http2(open.await?));
         }
-        Ok(Wire::Http1(http1::Connection::open(id, dialed, changed).await?))
+        Ok(Wire::Http1(http1::Connection::open(id, (io, facts), changed).await?))
     }
 
     /// SETTINGS, GOAWAY or the end came, told from inside the connection's poll.
@@ -583,6 +583,15 @@ impl<D: DialOrigin> Lane<D> {
         for wire in stale {
             wire.retire();
             self.forget(wire.id());
+        }
+    }
+
+    /// Tells whoever still waits that nothing will be sent any more.
+    pub fn give_up(&self) {
+        for waiter in self.waiting.borrow_mut().drain(..) {
+            let draining = HopError::new(Hop::RelayHost, Stage::Queue, HopErrorKind::Draining);
+            // A sender that left needs no answer.
+            let _ = waiter.send(Err(draining));
         }
     }
 

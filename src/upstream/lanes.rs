@@ -233,6 +233,13 @@ impl<D: DialOrigin> Lanes<D> {
         }
     }
 
+    /// Tells whoever still waits that nothing will be sent any more.
+    pub fn give_up(&self) {
+        for lane in self.lanes.borrow().values() {
+            lane.give_up();
+        }
+    }
+
     /// Ends every connection once its streams are done.
     pub fn close(&self) {
         for lane in self.lanes.borrow_mut().drain().map(|(_, lane)| lane) {

@@ -12,7 +12,7 @@ use crate::config::{Dns, LaneLimits, Route, RouteHost, TlsMode, WhenUnknown, Whe
 use crate::downstream::Presence;
 use crate::hop::Observe;
 use crate::provider::Dialect;
-use crate::upstream::dial::{DialFacts, Dialed, Target};
+use crate::upstream::dial::{DialFacts, Target};
 
 /// How the origin treats the n-th request (counted over all connections, from 0).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -101,7 +101,7 @@ impl DialOrigin for Dialer {
         &self,
         _target: &Target,
         _observe: &dyn Observe,
-    ) -> Result<Dialed<DuplexStream>, HopError> {
+    ) -> Result<(DuplexStream, DialFacts), HopError> {
         let origin = self.0.clone();
         if origin.dial_fails.get() > 0 {
             origin.dial_fails.set(origin.dial_fails.get() - 1);
@@ -116,10 +116,11 @@ impl DialOrigin for Dialer {
             peer: any,
             proxy: None,
             alpn: Some("h2".to_owned()),
+            h2: true,
             tls: None,
             took: Duration::ZERO,
         };
-        Ok(Dialed { io: ours, facts })
+        Ok((ours, facts))
     }
 }
 
