@@ -84,7 +84,7 @@ pub fn schema() -> schemars::Schema {
 
 fn parse(text: &str) -> Result<Node, Problem> {
     if text.len() > LARGEST_FILE {
-        return Err(whole_file(format!("the file is larger than {} octets", LARGEST_FILE)));
+        return Err(whole_file(format!("the file is larger than {LARGEST_FILE} octets")));
     }
     let options = serde_yaml::options! {
         // Bounds against anchors that multiply: a hand-written file has a few hundred nodes.
@@ -95,7 +95,7 @@ fn parse(text: &str) -> Result<Node, Problem> {
         duplicate_keys: serde_yaml::options::DuplicateKeyPolicy::Error,
     };
     let spanned: Spanned<Node> =
-        serde_yaml::from_str_with_options(text, options).map_err(|error| syntax(&error))?;
+        serde_yaml::from_str_with_options(text, options).map_err(|error| syntax(&error, text))?;
     let mut root = placed(spanned);
     if root.value == Value::Null {
         return Err(whole_file("the file is empty".to_owned()));
@@ -114,7 +114,10 @@ fn whole_file(message: String) -> Problem {
     }
 }
 
-fn syntax(error: &serde_yaml::Error) -> Problem {
+fn syntax(error: &serde_yaml::Error, text: &str) -> Problem {
+    if let Some(problem) = tab(text) {
+        return problem;
+    }
     let at = error.location().map_or(Position::START, position);
     let rendered = error.without_snippet().render();
     let first = rendered.lines().next().unwrap_or("not YAML");
@@ -131,6 +134,24 @@ fn syntax(error: &serde_yaml::Error) -> Problem {
         message: crate::hop::clean(message.as_bytes(), 200),
         hint: Some("check indentation, quotes and brackets here and on the line above".to_owned()),
     }
+}
+
+/// The first line that a tab indents, in a text that is no YAML: the parser would blame the line
+/// above.
+fn tab(text: &str) -> Option<Problem> {
+    let blank = |line: &str| line.len() - line.trim_start_matches([' ', '\t']).len();
+    let (index, column) = text
+        .lines()
+        .enumerate()
+        .find_map(|(index, line)| Some((index, line[..blank(line)].find('\t')?)))?;
+    let number = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
+    Some(Problem {
+        line: number(index),
+        column: number(column),
+        path: String::new(),
+        message: "a tab indents this line".to_owned(),
+        hint: Some("YAML is indented with spaces".to_owned()),
+    })
 }
 
 fn position(location: serde_yaml::Location) -> Position {

@@ -206,7 +206,10 @@ impl<'de> Deserializer<'de> for Decoder<'de> {
             {
                 Err(DecodeError::new(
                     "a secret is never written into relay.yaml".to_owned(),
-                    Some("name its place: { file: PATH }, { env: NAME } or { credential: NAME }".to_owned()),
+                    Some(
+                        "name its place: { file: PATH }, { env: NAME } or { credential: NAME }"
+                            .to_owned(),
+                    ),
                 ))
             }
             Value::Text(word) => Ok(Choice { word, at: self.0.at, of: self.0, content: None }),

@@ -76,13 +76,18 @@ fn one(
         Some(raw::Provider::Mattermost) => Provider::Mattermost,
         None => Provider::Own,
     };
+    // Nothing can be said about a route whose provider could not be read.
+    let unread = check.findings.is_unread(&format!("{at}.provider"));
     let hosts = match provider {
+        Provider::Own if unread => Vec::new(),
         Provider::Own => own_hosts(check, at, raw),
         Provider::Apns | Provider::Fcm | Provider::Mattermost => {
             preset_hosts(check, at, provider, raw)
         }
     };
-    only_where_meant(check, at, provider, raw);
+    if !unread {
+        only_where_meant(check, at, provider, raw);
+    }
     let tls = match raw.tls {
         Some(raw::Tls::Passthrough) => TlsMode::Passthrough,
         Some(raw::Tls::Terminate) | None => TlsMode::Terminate,
@@ -128,9 +133,12 @@ fn name(check: &mut Check<'_>, at: &str, provider: Provider, raw: &raw::Route) -
             check.name(&format!("{at}.name"), name);
             name.clone()
         }
-        (None, Provider::Own) => {
-            raw.hosts.as_deref().and_then(<[String]>::first).cloned().unwrap_or_else(|| at.to_owned())
-        }
+        (None, Provider::Own) => raw
+            .hosts
+            .as_deref()
+            .and_then(<[String]>::first)
+            .cloned()
+            .unwrap_or_else(|| at.to_owned()),
         (None, Provider::Apns | Provider::Fcm | Provider::Mattermost) => provider.word().to_owned(),
     }
 }
@@ -224,7 +232,11 @@ fn only_where_meant(check: &mut Check<'_>, at: &str, provider: Provider, raw: &r
     let preset = provider != Provider::Own;
     let wrong = [
         ("environments", raw.environments.is_some() && !apns, "APNs routes"),
-        ("ports", raw.ports.is_some() && !apns, "APNs routes; an own route has its port in `origin`"),
+        (
+            "ports",
+            raw.ports.is_some() && !apns,
+            "APNs routes; an own route has its port in `origin`",
+        ),
         ("topics", raw.topics.is_some() && !apns && !own_apns, "APNs routes"),
         ("teams", raw.teams.is_some() && !apns && !own_apns, "APNs routes"),
         ("keys", raw.keys.is_some() && !apns && !own_apns, "APNs routes"),
@@ -232,7 +244,11 @@ fn only_where_meant(check: &mut Check<'_>, at: &str, provider: Provider, raw: &r
         ("when_unsent", raw.when_unsent.is_some() && !apns && !own_apns, "APNs routes"),
         ("when_unknown", raw.when_unknown.is_some() && !apns && !own_apns, "APNs routes"),
         ("hosts", raw.hosts.is_some() && preset, "routes without `provider`"),
-        ("origin", raw.origin.is_some() && preset, "routes without `provider`; `connect_to` of the egress dials elsewhere"),
+        (
+            "origin",
+            raw.origin.is_some() && preset,
+            "routes without `provider`; `connect_to` of the egress dials elsewhere",
+        ),
         ("protocol", raw.protocol.is_some() && preset, "routes without `provider`"),
         ("dialect", raw.dialect.is_some() && preset, "routes without `provider`"),
         ("methods", raw.methods.is_some() && preset, "routes without `provider`"),
@@ -253,7 +269,11 @@ fn only_where_meant(check: &mut Check<'_>, at: &str, provider: Provider, raw: &r
 fn nothing_to_see(check: &mut Check<'_>, at: &str, raw: &raw::Route, hosts: &[RouteHost]) {
     let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
     let blind = [
-        ("provider_identity", raw.provider_identity.is_some(), "the sender shows its own certificate"),
+        (
+            "provider_identity",
+            raw.provider_identity.is_some(),
+            "the sender shows its own certificate",
+        ),
         ("topics", some(&raw.topics), "topics are inside the TLS"),
         ("teams", some(&raw.teams), "tokens are inside the TLS"),
         ("keys", some(&raw.keys), "tokens are inside the TLS"),
@@ -262,7 +282,11 @@ fn nothing_to_see(check: &mut Check<'_>, at: &str, raw: &raw::Route, hosts: &[Ro
         ("body", raw.body.is_some(), "bodies are inside the TLS"),
         ("when_unsent", raw.when_unsent.is_some(), "the relay answers nothing inside the TLS"),
         ("when_unknown", raw.when_unknown.is_some(), "the relay answers nothing inside the TLS"),
-        ("next_hop", matches!(raw.next_hop, Some(raw::NextHop::Relay(_))), "nothing can be signed inside the TLS"),
+        (
+            "next_hop",
+            matches!(raw.next_hop, Some(raw::NextHop::Relay(_))),
+            "nothing can be signed inside the TLS",
+        ),
     ];
     for (key, written, why) in blind {
         if written {
@@ -341,7 +365,11 @@ fn ports(check: &mut Check<'_>, at: &str, raw: &raw::Route) -> Vec<u16> {
     for (index, port) in ports.iter().enumerate() {
         if *port == 0 || ports[..index].contains(port) {
             let at = format!("{at}[{index}]");
-            check.findings.add(&at, "a port is from 1 to 65535 and stands once", "write [443, 2197]");
+            check.findings.add(
+                &at,
+                "a port is from 1 to 65535 and stands once",
+                "write [443, 2197]",
+            );
         }
     }
     ports.to_vec()
@@ -401,12 +429,7 @@ fn own_hosts(check: &mut Check<'_>, at: &str, raw: &raw::Route) -> Vec<RouteHost
     hosts
 }
 
-fn protocol(
-    check: &mut Check<'_>,
-    at: &str,
-    raw: &raw::Route,
-    scheme: Option<Scheme>,
-) -> Protocol {
+fn protocol(check: &mut Check<'_>, at: &str, raw: &raw::Route, scheme: Option<Scheme>) -> Protocol {
     match raw.protocol {
         Some(raw::Protocol::H2) => {
             if scheme == Some(Scheme::Http) {

@@ -15,7 +15,11 @@ pub(super) fn base(
     port: Option<u16>,
 ) -> Option<(Scheme, Authority)> {
     if !text.contains("://") {
-        check.findings.add(at, "the scheme is missing", "write http://HOST:PORT or https://HOST:PORT");
+        check.findings.add(
+            at,
+            "the scheme is missing",
+            "write http://HOST:PORT or https://HOST:PORT",
+        );
         return None;
     }
     let Ok(url) = Url::parse(text) else {
@@ -30,7 +34,11 @@ pub(super) fn base(
             return None;
         }
         _ => {
-            check.findings.add(at, "the scheme must be http or https", "write http://HOST:PORT or https://HOST:PORT");
+            check.findings.add(
+                at,
+                "the scheme must be http or https",
+                "write http://HOST:PORT or https://HOST:PORT",
+            );
             return None;
         }
     };
@@ -43,7 +51,11 @@ pub(super) fn base(
         return None;
     }
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-        check.findings.add(at, "only a scheme, a host and a port belong here", "leave path and query out");
+        check.findings.add(
+            at,
+            "only a scheme, a host and a port belong here",
+            "leave path and query out",
+        );
     }
     let host = match url.host() {
         Some(UrlHost::Ipv4(address)) => Host::Ip(address.into()),
