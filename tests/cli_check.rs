@@ -218,8 +218,8 @@ const BAD_RESTS: &[Bad] = &[
         "a key twice",
         "routes: [{ provider: apns }]\nroutes: []\n",
         "5:1: ",
-        "uplicate",
-        "indentation",
+        "`routes` stands here twice",
+        "keep one",
     ),
     bad(
         "a bracket that never closes",

@@ -51,6 +51,7 @@ pub fn read(text: &str) -> Document {
         }
     };
     let mut file = File::default();
+    let mut cut = Vec::new();
     for _attempt in 0..ATTEMPTS {
         match File::deserialize(Decoder(&root)) {
             Ok(read) => {
@@ -59,11 +60,14 @@ pub fn read(text: &str) -> Document {
             }
             Err(error) => {
                 let path = error.path.clone();
-                problems.push(error.into_problem());
+                if !error.is_told(&cut) {
+                    problems.push(error.into_problem());
+                }
                 if path.is_empty() || !root.cut(&path) {
                     root.cut = true;
                     break;
                 }
+                cut.push(path);
             }
         }
     }
@@ -127,12 +131,20 @@ fn syntax(error: &serde_yaml::Error, text: &str) -> Problem {
         None => first,
     };
     let message = message.rsplit_once("error: ").map_or(message, |(_, rest)| rest);
+    let twice = message.strip_prefix("duplicate mapping key: ");
+    let (message, hint) = match twice.and_then(|rest| rest.split(',').next()) {
+        Some(key) => (format!("`{key}` stands here twice"), "keep one"),
+        None => {
+            let hint = "check indentation, quotes and brackets here and on the line above";
+            (message.to_owned(), hint)
+        }
+    };
     Problem {
         line: at.line,
         column: at.column,
         path: String::new(),
         message: crate::hop::clean(message.as_bytes(), 200),
-        hint: Some("check indentation, quotes and brackets here and on the line above".to_owned()),
+        hint: Some(hint.to_owned()),
     }
 }
 
