@@ -25,13 +25,11 @@ impl Identity {
         let Ok((_, leaf)) = x509_parser::parse_x509_certificate(leaf) else { return false };
         let Ok(Some(names)) = leaf.subject_alternative_name() else { return false };
         let host = host.as_str();
-        names.value.general_names.iter().any(|name| match name {
-            x509_parser::extensions::GeneralName::DNSName(name) => {
-                let wild = name.strip_prefix("*.").zip(host.split_once('.'));
-                name.eq_ignore_ascii_case(host)
-                    || wild.is_some_and(|(rest, (_, parent))| rest.eq_ignore_ascii_case(parent))
-            }
-            _ => false,
+        names.value.general_names.iter().any(|name| {
+            let x509_parser::extensions::GeneralName::DNSName(name) = name else { return false };
+            let wild = name.strip_prefix("*.").zip(host.split_once('.'));
+            name.eq_ignore_ascii_case(host)
+                || wild.is_some_and(|(rest, (_, parent))| rest.eq_ignore_ascii_case(parent))
         })
     }
 }

@@ -415,6 +415,6 @@ fn flows_and_schema_are_printed() {
     );
     let schema = pushrelay(folder.path(), &["schema"]);
     let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).expect("JSON");
-    assert_eq!(schema["title"], "File");
+    assert_eq!(schema["title"], "relay.yaml");
     assert!(schema["properties"]["listeners"].is_object());
 }

@@ -110,3 +110,31 @@ fn the_schema_and_the_shipped_file_know_the_same_keys() {
         }
     }
 }
+
+proptest::proptest! {
+    /// Whatever is typed: no panic, and every problem has a place in the file.
+    #[test]
+    fn any_damage_to_the_file_is_explained(
+        line in 0_usize..150,
+        column in 0_usize..80,
+        typed in "[ -~\n\t\u{e4}]{0,12}",
+        cut in 0_usize..40,
+    ) {
+        let mut lines: Vec<String> = uncommented(|_| true).lines().map(str::to_owned).collect();
+        let at = line % lines.len();
+        let chars: Vec<char> = lines[at].chars().collect();
+        let column = column.min(chars.len());
+        let rest = chars.iter().skip(column + cut);
+        lines[at] = chars[..column].iter().copied().chain(typed.chars()).chain(rest.copied()).collect();
+        let text = lines.join("\n");
+        if let Err(invalid) = Config::from_text(&text, Path::new("/etc/relay.yaml")) {
+            let last = u32::try_from(text.lines().count()).unwrap() + 1;
+            proptest::prop_assert!(!invalid.problems.is_empty());
+            for problem in invalid.problems {
+                proptest::prop_assert!((1..=last).contains(&problem.line), "{}", problem);
+                proptest::prop_assert!(problem.column >= 1 && problem.hint.is_some());
+                proptest::prop_assert!(!problem.message.contains('\n'));
+            }
+        }
+    }
+}

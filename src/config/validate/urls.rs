@@ -57,27 +57,31 @@ pub(super) fn base(
             "leave path and query out",
         );
     }
-    let host = match url.host() {
-        Some(UrlHost::Ipv4(address)) => Host::Ip(address.into()),
-        Some(UrlHost::Ipv6(address)) => Host::Ip(address.into()),
-        Some(UrlHost::Domain(name)) => match name.parse() {
-            Ok(name) => Host::Name(name),
-            Err(error) => {
-                check.findings.add(at, error.to_string(), "write http://HOST:PORT");
-                return None;
-            }
-        },
-        None => {
-            check.findings.add(at, "the host is missing", "write http://HOST:PORT");
-            return None;
-        }
-    };
+    let host = host(check, at, &url)?;
     let port = written_port(text).or(port).or_else(|| url.port_or_known_default())?;
     if port == 0 {
         check.findings.add(at, "port 0 is no port", "write the port, from 1 to 65535");
         return None;
     }
     Some((scheme, Authority { host, port }))
+}
+
+fn host(check: &mut Check<'_>, at: &str, url: &Url) -> Option<Host> {
+    match url.host() {
+        Some(UrlHost::Ipv4(address)) => Some(Host::Ip(address.into())),
+        Some(UrlHost::Ipv6(address)) => Some(Host::Ip(address.into())),
+        Some(UrlHost::Domain(name)) => match name.parse() {
+            Ok(name) => Some(Host::Name(name)),
+            Err(error) => {
+                check.findings.add(at, error.to_string(), "write http://HOST:PORT");
+                None
+            }
+        },
+        None => {
+            check.findings.add(at, "the host is missing", "write http://HOST:PORT");
+            None
+        }
+    }
 }
 
 /// The port as written: `Url` drops one that is its scheme's default.
