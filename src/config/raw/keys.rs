@@ -62,9 +62,9 @@ blocks! {
     Listener {
         /// Its name in logs and metrics; default the first bind.
         name: String,
-        /// Sockets, as ADDRESS:PORT; [::] is IPv6 only.
+        /// Sockets, as ADDRESS:PORT; `[::]` is IPv6 only.
         bind: Vec<String>,
-        /// What may arrive on the port, told apart by its first bytes; default [tls].
+        /// What may arrive on the port, told apart by its first bytes; default `[tls]`.
         accept: Vec<Protocols>,
         /// Further HOST:PORT that CONNECT may reach, untouched.
         tunnel: Vec<String>,
@@ -126,7 +126,7 @@ blocks! {
         keys: Vec<String>,
         /// Largest request body; default by preset, else limits.body.
         body: Size,
-        /// APNs: ports of the device and broadcast hosts, tried in order; default [443, 2197].
+        /// APNs: ports of the device and broadcast hosts, tried in order; default `[443, 2197]`.
         ports: Vec<u16>,
         /// End TLS here, or carry the sender's untouched; default terminate.
         tls: Tls,
@@ -160,7 +160,7 @@ blocks! {
     Egress {
         /// Corporate proxies, in order; none = direct.
         proxies: Vec<Proxy>,
-        /// What the origin's certificate may chain to: bundled, system or PEM files; default [bundled].
+        /// What the origin's certificate may chain to: bundled, system or PEM files; default `[bundled]`.
         roots: Vec<String>,
         /// Name lookup.
         dns: Dns,
@@ -317,7 +317,7 @@ pub struct Proxy {
     /// What it is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
-    /// What an https:// proxy's own certificate may chain to; default [system].
+    /// What an https:// proxy's own certificate may chain to; default `[system]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roots: Option<Vec<String>>,
 }
