@@ -24,6 +24,9 @@ pub mod raw;
 pub mod secret;
 pub mod validate;
 
+#[cfg(test)]
+mod shipped;
+
 pub use problem::{Invalid, Places, Problem};
 pub use secret::{Secret, SecretSource};
 

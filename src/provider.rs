@@ -129,7 +129,10 @@ mod tests {
                 assert!(!host.permitted.is_empty() && !host.ports.is_empty());
             }
         }
-        assert_eq!(seen.iter().filter(|(host, tls)| *tls && host.ends_with("mattermost.com")).count(), 7);
+        assert_eq!(
+            seen.iter().filter(|(host, tls)| *tls && host.ends_with("mattermost.com")).count(),
+            7
+        );
     }
 
     #[test]

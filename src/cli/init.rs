@@ -27,7 +27,6 @@ enum Placement {
 /// The file that ships, which is what `--placement post` writes.
 const SHIPPED: &str = include_str!("../../relay.yaml");
 
-
 /// What stands in the file before the corporate proxy, instead of what ships.
 const PRE: &[(&str, &str)] = &[
     ("placement: post\n", "placement: pre\n"),
@@ -64,7 +63,10 @@ pub fn run(args: Args) -> ExitCode {
             "{file} is written.\nNext: pushrelay ca init --root-key FILE, then pushrelay check --config {file}"
         ),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            writeln!(anstream::stderr(), "{file} exists and is left as it is; name another with --output")
+            writeln!(
+                anstream::stderr(),
+                "{file} exists and is left as it is; name another with --output"
+            )
         }
         Err(error) => writeln!(anstream::stderr(), "{file} cannot be written: {error}"),
     };

@@ -238,7 +238,8 @@ fn own(route: &Route, written: &mut raw::Route) {
     written.hosts = Some(route.hosts.iter().map(|host| host.host.to_string()).collect());
     written.origin = Some(format!("{scheme}://{}{ports}", first.origin));
     written.methods = methods.filter(|methods| !methods.is_empty());
-    written.paths = Some(paths.map(ToString::to_string).collect::<Vec<_>>()).filter(|all| !all.is_empty());
+    written.paths =
+        Some(paths.map(ToString::to_string).collect::<Vec<_>>()).filter(|all| !all.is_empty());
     written.protocol = Some(match first.protocol {
         Protocol::Auto => raw::Protocol::Auto,
         Protocol::H2 => raw::Protocol::H2,

@@ -126,7 +126,7 @@ fn names(egress: &Egress, flows: &mut BTreeSet<Flow>) {
         source: "relay".to_owned(),
         destination: "the servers of resolv.conf".to_owned(),
         port: "53/udp+tcp".to_owned(),
-        purpose: purpose.clone(),
+        purpose,
     };
     if egress.dns.servers.is_empty() {
         flows.insert(system);

@@ -169,10 +169,12 @@ impl Reading<'_> {
         if !config.listeners.iter().any(ends_tls) {
             return;
         }
-        let hint = "`pushrelay ca init --root-key FILE` makes an issuer, or bring leaves in `leaves:`";
+        let hint =
+            "`pushrelay ca init --root-key FILE` makes an issuer, or bring leaves in `leaves:`";
         if leaves.is_empty() {
             let pair = config.issuer_files();
-            let message = format!("there is neither an issuer ({}) nor a leaf", pair.chain.display());
+            let message =
+                format!("there is neither an issuer ({}) nor a leaf", pair.chain.display());
             self.findings.add("issuer", message, hint);
             return;
         }

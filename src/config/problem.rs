@@ -114,14 +114,16 @@ impl Places {
         self.unread.insert(path);
     }
 
-    /// True when something at or below this path could not be read: what looks missing there
-    /// may only be unread.
+    /// True when something at, above or below this path could not be read: what looks missing
+    /// there may only be unread.
     pub fn is_unread(&self, path: &str) -> bool {
-        self.unread.iter().any(|unread| {
-            unread.strip_prefix(path).is_some_and(|rest| {
-                rest.is_empty() || rest.starts_with('.') || rest.starts_with('[')
-            })
-        })
+        let covers = |above: &str, below: &str| {
+            above.is_empty()
+                || below.strip_prefix(above).is_some_and(|rest| {
+                    rest.is_empty() || rest.starts_with('.') || rest.starts_with('[')
+                })
+        };
+        self.unread.iter().any(|unread| covers(path, unread) || covers(unread, path))
     }
 
     /// Every path that stands in the file.

@@ -51,6 +51,7 @@ pub fn read(text: &str) -> Document {
         }
     };
     let mut file = File::default();
+    let mut cut = Vec::new();
     for _attempt in 0..ATTEMPTS {
         match File::deserialize(Decoder(&root)) {
             Ok(read) => {
@@ -59,11 +60,14 @@ pub fn read(text: &str) -> Document {
             }
             Err(error) => {
                 let path = error.path.clone();
-                problems.push(error.into_problem());
+                if !error.is_told(&cut) {
+                    problems.push(error.into_problem());
+                }
                 if path.is_empty() || !root.cut(&path) {
                     root.cut = true;
                     break;
                 }
+                cut.push(path);
             }
         }
     }
@@ -84,7 +88,7 @@ pub fn schema() -> schemars::Schema {
 
 fn parse(text: &str) -> Result<Node, Problem> {
     if text.len() > LARGEST_FILE {
-        return Err(whole_file(format!("the file is larger than {} octets", LARGEST_FILE)));
+        return Err(whole_file(format!("the file is larger than {LARGEST_FILE} octets")));
     }
     let options = serde_yaml::options! {
         // Bounds against anchors that multiply: a hand-written file has a few hundred nodes.
@@ -95,7 +99,7 @@ fn parse(text: &str) -> Result<Node, Problem> {
         duplicate_keys: serde_yaml::options::DuplicateKeyPolicy::Error,
     };
     let spanned: Spanned<Node> =
-        serde_yaml::from_str_with_options(text, options).map_err(|error| syntax(&error))?;
+        serde_yaml::from_str_with_options(text, options).map_err(|error| syntax(&error, text))?;
     let mut root = placed(spanned);
     if root.value == Value::Null {
         return Err(whole_file("the file is empty".to_owned()));
@@ -114,7 +118,10 @@ fn whole_file(message: String) -> Problem {
     }
 }
 
-fn syntax(error: &serde_yaml::Error) -> Problem {
+fn syntax(error: &serde_yaml::Error, text: &str) -> Problem {
+    if let Some(problem) = tab(text) {
+        return problem;
+    }
     let at = error.location().map_or(Position::START, position);
     let rendered = error.without_snippet().render();
     let first = rendered.lines().next().unwrap_or("not YAML");
@@ -124,13 +131,39 @@ fn syntax(error: &serde_yaml::Error) -> Problem {
         None => first,
     };
     let message = message.rsplit_once("error: ").map_or(message, |(_, rest)| rest);
+    let twice = message.strip_prefix("duplicate mapping key: ");
+    let (message, hint) = match twice.and_then(|rest| rest.split(',').next()) {
+        Some(key) => (format!("`{key}` stands here twice"), "keep one"),
+        None => {
+            let hint = "check indentation, quotes and brackets here and on the line above";
+            (message.to_owned(), hint)
+        }
+    };
     Problem {
         line: at.line,
         column: at.column,
         path: String::new(),
         message: crate::hop::clean(message.as_bytes(), 200),
-        hint: Some("check indentation, quotes and brackets here and on the line above".to_owned()),
+        hint: Some(hint.to_owned()),
     }
+}
+
+/// The first line that a tab indents, in a text that is no YAML: the parser would blame the line
+/// above.
+fn tab(text: &str) -> Option<Problem> {
+    let blank = |line: &str| line.len() - line.trim_start_matches([' ', '\t']).len();
+    let (index, column) = text
+        .lines()
+        .enumerate()
+        .find_map(|(index, line)| Some((index, line[..blank(line)].find('\t')?)))?;
+    let number = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
+    Some(Problem {
+        line: number(index),
+        column: number(column),
+        path: String::new(),
+        message: "a tab indents this line".to_owned(),
+        hint: Some("YAML is indented with spaces".to_owned()),
+    })
 }
 
 fn position(location: serde_yaml::Location) -> Position {

@@ -37,14 +37,20 @@ impl Config {
                 column: Position::START.column,
                 path: String::new(),
                 message,
-                hint: Some("name another file with --config, or write one with `pushrelay init`".to_owned()),
+                hint: Some(
+                    "name another file with --config, or write one with `pushrelay init`"
+                        .to_owned(),
+                ),
             }],
         };
         let size = std::fs::metadata(file)
             .map_err(|error| unreadable(format!("the file cannot be read: {error}")))?
             .len();
         if size > raw::LARGEST_FILE as u64 {
-            return Err(unreadable(format!("the file is larger than {} octets", raw::LARGEST_FILE)));
+            return Err(unreadable(format!(
+                "the file is larger than {} octets",
+                raw::LARGEST_FILE
+            )));
         }
         let text = std::fs::read_to_string(file)
             .map_err(|error| unreadable(format!("the file cannot be read: {error}")))?;

@@ -19,10 +19,8 @@ const BROADCAST: (&[&str], &str) = (&["POST"], "/4/broadcasts/apps/*");
 /// Apple's prose names the device host for broadcasts too, its examples the broadcast host.
 const DEVICE: &[(&[&str], &str)] = &[(&["POST"], "/3/device/*"), BROADCAST];
 
-const MANAGEMENT: &[(&[&str], &str)] = &[
-    (&["POST", "GET", "DELETE"], "/1/apps/*/channels"),
-    (&["GET"], "/1/apps/*/all-channels"),
-];
+const MANAGEMENT: &[(&[&str], &str)] =
+    &[(&["POST", "GET", "DELETE"], "/1/apps/*/channels"), (&["GET"], "/1/apps/*/all-channels")];
 
 const fn host(
     host: &'static str,

@@ -5,11 +5,8 @@
 
 use super::{Dialect, PresetHost};
 
-const PERMITTED: &[(&[&str], &str)] = &[
-    (&["POST"], "/api/v1/send_push"),
-    (&["POST"], "/api/v1/ack"),
-    (&["GET"], "/version"),
-];
+const PERMITTED: &[(&[&str], &str)] =
+    &[(&["POST"], "/api/v1/send_push"), (&["POST"], "/api/v1/ack"), (&["GET"], "/version")];
 
 const fn host(host: &'static str, ports: &'static [u16], tls: bool) -> PresetHost {
     let dialect = Dialect::Mattermost;

@@ -60,7 +60,9 @@ impl SecretError {
             Self::NoCredentials(_) => {
                 "run under systemd with LoadCredential=, or use { file: PATH }".to_owned()
             }
-            Self::NotSet(name) => format!("set {name} for the relay's process, or use {{ file: PATH }}"),
+            Self::NotSet(name) => {
+                format!("set {name} for the relay's process, or use {{ file: PATH }}")
+            }
             Self::Public { path, .. } => format!("chmod o-rwx {}", path.display()),
             Self::TooLarge(_) => "name the file that holds the secret alone".to_owned(),
             Self::Unreadable { .. } => {
@@ -130,7 +132,8 @@ mod tests {
     #[test]
     fn one_line_end_is_dropped_and_group_readable_is_fine() {
         let folder = tempfile::tempdir().unwrap();
-        for (text, secret) in [("pw\n", "pw"), ("pw\r\n", "pw"), ("pw", "pw"), ("pw \n\n", "pw \n")] {
+        for (text, secret) in [("pw\n", "pw"), ("pw\r\n", "pw"), ("pw", "pw"), ("pw \n\n", "pw \n")]
+        {
             let path = file(folder.path(), "a", text, 0o640);
             let read = read(&SecretSource::File(path), &|_| None).unwrap();
             assert_eq!(read.expose(), secret.as_bytes());

@@ -12,7 +12,8 @@ const HEAD: &str = "version: 1\nlisteners: [{ bind: ['127.0.0.1:0'] }]\n";
 #[test]
 fn without_issuer_and_leaves_the_way_to_an_issuer_is_shown() {
     let folder = tempfile::tempdir().unwrap();
-    let invalid = load(folder.path(), &format!("{HEAD}routes: [{{ provider: apns }}]\n")).unwrap_err();
+    let invalid =
+        load(folder.path(), &format!("{HEAD}routes: [{{ provider: apns }}]\n")).unwrap_err();
     let text = invalid.to_string();
     assert!(text.contains("neither an issuer") && text.contains("pushrelay ca init"), "{text}");
 }
@@ -53,6 +54,7 @@ fn half_of_the_default_issuer_is_a_problem() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("certs")).unwrap();
     std::fs::write(folder.path().join("certs/issuer.pem"), "").unwrap();
-    let invalid = load(folder.path(), &format!("{HEAD}routes: [{{ provider: fcm }}]\n")).unwrap_err();
+    let invalid =
+        load(folder.path(), &format!("{HEAD}routes: [{{ provider: fcm }}]\n")).unwrap_err();
     assert!(invalid.to_string().contains("issuer.key"), "{invalid}");
 }

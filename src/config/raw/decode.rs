@@ -11,7 +11,7 @@ use serde::de::{
 };
 
 use super::keys::SECRET_SOURCE;
-use super::tree::{Node, Pair, Value};
+use super::tree::{Node, Pair, Value, join};
 use crate::config::problem::{Position, Problem, nearest};
 use crate::hop;
 
@@ -22,11 +22,23 @@ pub(super) struct DecodeError {
     pub(super) path: String,
     message: String,
     hint: Option<String>,
+    missing: Option<&'static str>,
+    told: bool,
 }
 
 impl DecodeError {
     fn new(message: String, hint: Option<String>) -> Self {
-        Self { at: None, path: String::new(), message, hint }
+        Self { at: None, path: String::new(), message, hint, missing: None, told: false }
+    }
+
+    /// The content of this node was cut out, which is reported already.
+    fn cut() -> Self {
+        Self { told: true, ..Self::new("this could not be read".to_owned(), None) }
+    }
+
+    /// True when an operator knows already: what is missing here was cut out.
+    pub(super) fn is_told(&self, cut: &[String]) -> bool {
+        self.told || self.missing.is_some_and(|key| cut.contains(&join(&self.path, key)))
     }
 
     /// Gives the error its place, unless something deeper already did.
@@ -138,7 +150,8 @@ impl serde::de::Error for DecodeError {
     }
 
     fn missing_field(key: &'static str) -> Self {
-        Self::new(format!("`{key}` is missing"), Some(format!("add `{key}:`")))
+        let new = Self::new(format!("`{key}` is missing"), Some(format!("add `{key}:`")));
+        Self { missing: Some(key), ..new }
     }
 
     fn duplicate_field(key: &'static str) -> Self {
@@ -206,7 +219,10 @@ impl<'de> Deserializer<'de> for Decoder<'de> {
             {
                 Err(DecodeError::new(
                     "a secret is never written into relay.yaml".to_owned(),
-                    Some("name its place: { file: PATH }, { env: NAME } or { credential: NAME }".to_owned()),
+                    Some(
+                        "name its place: { file: PATH }, { env: NAME } or { credential: NAME }"
+                            .to_owned(),
+                    ),
                 ))
             }
             Value::Text(word) => Ok(Choice { word, at: self.0.at, of: self.0, content: None }),
@@ -215,7 +231,7 @@ impl<'de> Deserializer<'de> for Decoder<'de> {
                     word: &pair.key,
                     at: pair.at,
                     of: self.0,
-                    content: (!pair.node.cut).then_some(&pair.node),
+                    content: Some(&pair.node),
                 }),
                 _ => Err(DecodeError::new(
                     format!("exactly one key is expected here, not {}", pairs.len()),
@@ -333,6 +349,7 @@ impl<'de> VariantAccess<'de> for Choice<'de> {
             cut: false,
         };
         match self.content {
+            Some(node) if node.cut => Err(DecodeError::cut()),
             Some(node) if node.value != Value::Null => {
                 let decoder = Decoder(node);
                 seed.deserialize(decoder).map_err(|error| decoder.place(error))

@@ -9,33 +9,28 @@ use serde::{Deserialize, Serialize};
 
 use super::units::{Size, Span};
 
+mod words;
+
+pub use words::*;
+
 /// The name serde gives [`SecretSource`]: its values are never quoted in a message.
 pub(super) const SECRET_SOURCE: &str = "SecretSource";
 
 /// Blocks of which every key may be left out.
 macro_rules! blocks {
     ($($(#[$doc:meta])* $block:ident { $($(#[$key_doc:meta])* $key:ident: $type:ty,)* })*) => {$(
-        $(#[$doc])*
         #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
+        $(#[$doc])*
         pub struct $block {
             $($(#[$key_doc])* #[serde(skip_serializing_if = "Option::is_none")] pub $key: Option<$type>,)*
         }
     )*};
 }
 
-/// Closed sets of words.
-macro_rules! words {
-    ($($(#[$doc:meta])* $set:ident { $($(#[$word_doc:meta])* $word:ident,)* })*) => {$(
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-        #[serde(rename_all = "snake_case")]
-        pub enum $set { $($(#[$word_doc])* $word,)* }
-    )*};
-}
-
 blocks! {
-    /// relay.yaml of pushrelay.
+    /// The configuration of pushrelay.
+    #[schemars(title = "relay.yaml")]
     File {
         /// The version of this format: 1.
         version: u32,
@@ -67,9 +62,9 @@ blocks! {
     Listener {
         /// Its name in logs and metrics; default the first bind.
         name: String,
-        /// Sockets, as ADDRESS:PORT; [::] is IPv6 only.
+        /// Sockets, as ADDRESS:PORT; `[::]` is IPv6 only.
         bind: Vec<String>,
-        /// What may arrive on the port, told apart by its first bytes; default [tls].
+        /// What may arrive on the port, told apart by its first bytes; default `[tls]`.
         accept: Vec<Protocols>,
         /// Further HOST:PORT that CONNECT may reach, untouched.
         tunnel: Vec<String>,
@@ -131,7 +126,7 @@ blocks! {
         keys: Vec<String>,
         /// Largest request body; default by preset, else limits.body.
         body: Size,
-        /// APNs: ports of the device and broadcast hosts, tried in order; default [443, 2197].
+        /// APNs: ports of the device and broadcast hosts, tried in order; default `[443, 2197]`.
         ports: Vec<u16>,
         /// End TLS here, or carry the sender's untouched; default terminate.
         tls: Tls,
@@ -165,7 +160,7 @@ blocks! {
     Egress {
         /// Corporate proxies, in order; none = direct.
         proxies: Vec<Proxy>,
-        /// What the origin's certificate may chain to: bundled, system or PEM files; default [bundled].
+        /// What the origin's certificate may chain to: bundled, system or PEM files; default `[bundled]`.
         roots: Vec<String>,
         /// Name lookup.
         dns: Dns,
@@ -250,140 +245,6 @@ blocks! {
     }
 }
 
-words! {
-    /// Before or after the corporate proxy.
-    Placement {
-        /// Before the corporate proxy.
-        Pre,
-        /// After it.
-        Post,
-    }
-
-    /// What may arrive.
-    Protocols {
-        /// TLS.
-        Tls,
-        /// HTTP CONNECT.
-        Connect,
-        /// HTTP without TLS.
-        Plain,
-    }
-
-    /// Presets.
-    Provider {
-        /// Apple Push Notification service.
-        Apns,
-        /// Firebase Cloud Messaging.
-        Fcm,
-        /// Mattermost's hosted push proxies.
-        Mattermost,
-    }
-
-    /// Environments of APNs.
-    Environment {
-        /// api.push.apple.com and its siblings.
-        Production,
-        /// api.sandbox.push.apple.com and its siblings.
-        Sandbox,
-    }
-
-    /// What happens to the sender's TLS.
-    Tls {
-        /// It ends here.
-        Terminate,
-        /// It is carried untouched.
-        Passthrough,
-    }
-
-    /// How a sender is told that a push was not sent.
-    WhenUnsent {
-        /// Refuse the stream to Go's client while an outage is young, else answer.
-        Auto,
-        /// Always answer.
-        Answer,
-        /// Always refuse the stream.
-        Refuse,
-    }
-
-    /// How a sender is told that nobody knows.
-    WhenUnknown {
-        /// With an answer that no sender repeats.
-        Final,
-        /// With an answer that senders repeat.
-        Retry,
-    }
-
-    /// What is spoken to the origin.
-    Protocol {
-        /// By ALPN.
-        Auto,
-        /// HTTP/2 or nothing.
-        H2,
-        /// HTTP/1.1.
-        Http1,
-    }
-
-    /// The form of the relay's own answers.
-    Dialect {
-        /// {"reason": ...}
-        Apns,
-        /// google.rpc.Status.
-        Fcm,
-        /// {"status": "FAIL", ...}
-        Mattermost,
-        /// JSON of our own.
-        Plain,
-    }
-
-    /// The hosts file.
-    HostsFile {
-        /// Not read.
-        Never,
-        /// Read first.
-        Use,
-    }
-
-    /// How log lines look.
-    LogFormat {
-        /// For people.
-        Text,
-        /// One JSON object a line.
-        Json,
-        /// journald fields.
-        Journald,
-    }
-
-    /// How much is logged.
-    Level {
-        /// Errors.
-        Error,
-        /// And warnings.
-        Warn,
-        /// And what operators want to know.
-        Info,
-        /// And what developers want to know.
-        Debug,
-        /// Everything.
-        Trace,
-    }
-
-    /// On or off.
-    Switch {
-        /// On.
-        On,
-        /// Off.
-        Off,
-    }
-
-    /// What happens when the audit log cannot be written.
-    WhenFull {
-        /// The record is dropped and counted.
-        Drop,
-        /// The exchange is refused.
-        Refuse,
-    }
-}
-
 /// A PEM chain, leaf first, and its key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -437,6 +298,7 @@ pub struct Negotiate {
 /// What a proxy is told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(transform = bare_negotiate)]
 pub enum Credentials {
     /// RFC 7617.
     Basic(Basic),
@@ -455,7 +317,7 @@ pub struct Proxy {
     /// What it is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
-    /// What an https:// proxy's own certificate may chain to; default [system].
+    /// What an https:// proxy's own certificate may chain to; default `[system]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roots: Option<Vec<String>>,
 }
@@ -475,11 +337,30 @@ pub enum SecretSource {
 /// Who stands beyond the egress.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(transform = bare_relay)]
 pub enum NextHop {
     /// The provider.
     Origin,
     /// Another relay.
     Relay(RelayHop),
+}
+
+/// `next_hop: relay` is the same as `next_hop: { relay: {} }`.
+fn bare_relay(schema: &mut schemars::Schema) {
+    bare(schema, "relay");
+}
+
+/// `credentials: negotiate` is the same as `credentials: { negotiate: {} }`.
+fn bare_negotiate(schema: &mut schemars::Schema) {
+    bare(schema, "negotiate");
+}
+
+/// Allows a word without content, as reading does.
+fn bare(schema: &mut schemars::Schema, word: &str) {
+    let forms = schema.get_mut("oneOf").and_then(serde_json::Value::as_array_mut);
+    if let Some(forms) = forms {
+        forms.push(serde_json::json!({ "type": "string", "const": word }));
+    }
 }
 
 /// One value, or a list of them.

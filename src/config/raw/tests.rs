@@ -62,7 +62,9 @@ fn syntax_errors_have_a_place_and_no_snippet() {
 #[test]
 fn anchors_cannot_multiply() {
     let mut text = "a: &a [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
-    for (name, of) in ["b", "c", "d", "e", "f", "g", "h"].iter().zip(["a", "b", "c", "d", "e", "f", "g"]) {
+    for (name, of) in
+        ["b", "c", "d", "e", "f", "g", "h"].iter().zip(["a", "b", "c", "d", "e", "f", "g"])
+    {
         let list = vec![format!("*{of}"); 10].join(",");
         text.push_str(&format!("{name}: &{name} [{list}]\n"));
     }
@@ -74,7 +76,8 @@ fn anchors_cannot_multiply() {
 #[test]
 fn words_with_and_without_content_are_both_read() {
     let file = read("routes: [{ next_hop: relay }, { next_hop: { relay: { sign_with: k } } }, { next_hop: origin }]").file;
-    let hops: Vec<_> = file.routes.unwrap().into_iter().filter_map(|route| route.next_hop).collect();
+    let hops: Vec<_> =
+        file.routes.unwrap().into_iter().filter_map(|route| route.next_hop).collect();
     assert_eq!(
         hops,
         [

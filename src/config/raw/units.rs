@@ -103,9 +103,9 @@ impl Visitor<'_> for SpanVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
-        duration(text).map(Span).ok_or_else(|| {
-            E::custom(format_args!("this is not a duration; write {DURATION}"))
-        })
+        duration(text)
+            .map(Span)
+            .ok_or_else(|| E::custom(format_args!("this is not a duration; write {DURATION}")))
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<Span, E> {
@@ -179,14 +179,21 @@ mod tests {
 
     #[test]
     fn durations_need_a_unit_and_print_as_they_are_read() {
-        for (text, millis) in
-            [("500ms", 500), ("7s", 7000), ("90s", 90_000), ("5m", 300_000), ("1h", 3_600_000), ("1d", 86_400_000)]
-        {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("7s", 7000),
+            ("90s", 90_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("1d", 86_400_000),
+        ] {
             let read = duration(text).unwrap();
             assert_eq!(read, Duration::from_millis(millis), "{text}");
             assert_eq!(duration(&Span(read).to_string()), Some(read), "{text}");
         }
-        for bad in ["", "7", "7 sec", "-1s", "1.5s", "s", "99999999999999999999s", "9999999999999999999d"] {
+        for bad in
+            ["", "7", "7 sec", "-1s", "1.5s", "s", "99999999999999999999s", "9999999999999999999d"]
+        {
             assert_eq!(duration(bad), None, "{bad}");
         }
     }

@@ -60,7 +60,10 @@ impl<'a> Check<'a> {
             self.findings.add(
                 path,
                 format!("{} is out of range", raw::Size(value)),
-                format!("write a size from {least} to {most}; the default is {}", raw::Size(default)),
+                format!(
+                    "write a size from {least} to {most}; the default is {}",
+                    raw::Size(default)
+                ),
             );
         }
         value
@@ -80,7 +83,10 @@ impl<'a> Check<'a> {
             self.findings.add(
                 path,
                 format!("{} is out of range", Span(value)),
-                format!("write a duration from {least} to {most}; the default is {}", Span(default)),
+                format!(
+                    "write a duration from {least} to {most}; the default is {}",
+                    Span(default)
+                ),
             );
         }
         value
@@ -144,7 +150,11 @@ impl<'a> Check<'a> {
     /// What a certificate may chain to.
     pub(super) fn roots(&mut self, path: &str, written: &[String]) -> Vec<RootSource> {
         if written.is_empty() {
-            self.findings.missing(path, "no roots: nothing would be trusted", "bundled, system or PEM files");
+            self.findings.missing(
+                path,
+                "no roots: nothing would be trusted",
+                "bundled, system or PEM files",
+            );
         }
         let mut roots = Vec::new();
         for (index, text) in written.iter().enumerate() {
@@ -166,7 +176,11 @@ impl<'a> Check<'a> {
             raw::SecretSource::Env(name) => {
                 if name.is_empty() || name.contains(['=', '\0']) {
                     let path = format!("{path}.env");
-                    self.findings.add(&path, "this cannot be a variable's name", "name an environment variable");
+                    self.findings.add(
+                        &path,
+                        "this cannot be a variable's name",
+                        "name an environment variable",
+                    );
                 }
                 SecretSource::Env(name.clone())
             }

@@ -38,6 +38,14 @@ pub(super) fn all(
     for (name, egress) in written.into_iter().flatten() {
         let at = join("egress", name);
         check.name(&at, name);
+        if name == EgressName::DIRECT && egress.proxies.as_ref().is_some_and(|all| !all.is_empty())
+        {
+            check.findings.add(
+                &format!("{at}.proxies"),
+                "an egress called `direct` has no proxies",
+                "give it another name, and let the routes name that",
+            );
+        }
         let egress = one(check, &at, name, egress);
         all.insert(egress.name.clone(), Arc::new(egress));
     }
@@ -52,7 +60,11 @@ fn one(check: &mut Check<'_>, at: &str, name: &str, written: &raw::Egress) -> Eg
         let at = format!("{at}.proxies[{index}]");
         let Some(proxy) = proxy(check, &at, written) else { continue };
         if addresses.contains(&proxy.authority) {
-            check.findings.add(&format!("{at}.url"), "this proxy is already in the list", "name each once");
+            check.findings.add(
+                &format!("{at}.url"),
+                "this proxy is already in the list",
+                "name each once",
+            );
         }
         addresses.push(proxy.authority.clone());
         read.push(proxy);
@@ -98,12 +110,17 @@ fn proxy(check: &mut Check<'_>, at: &str, written: &raw::Proxy) -> Option<Egress
         Some(raw::Credentials::Negotiate(negotiate)) => {
             if negotiate.spn.as_deref().is_some_and(str::is_empty) {
                 let at = format!("{at}.credentials.negotiate.spn");
-                check.findings.add(&at, "the service principal is empty", "write HTTP@proxy.example, or leave it out");
+                check.findings.add(
+                    &at,
+                    "the service principal is empty",
+                    "write HTTP@proxy.example, or leave it out",
+                );
             }
             Some(ProxyCredentials::Negotiate { spn: negotiate.spn.clone() })
         }
     };
-    let (scheme, authority) = urls::base(check, &format!("{at}.url"), &written.url, Some(PROXY_PORT))?;
+    let (scheme, authority) =
+        urls::base(check, &format!("{at}.url"), &written.url, Some(PROXY_PORT))?;
     let tls = scheme == Scheme::Https;
     let roots = match &written.roots {
         Some(_) if !tls => {
@@ -129,9 +146,11 @@ fn dns(check: &mut Check<'_>, at: &str, written: Option<&raw::Dns>) -> Dns {
         if text == "system" && words.is_some_and(|words| words.len() == 1) {
             continue;
         }
-        match text.parse::<SocketAddr>().ok().or_else(|| {
-            text.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, 53))
-        }) {
+        match text
+            .parse::<SocketAddr>()
+            .ok()
+            .or_else(|| text.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, 53)))
+        {
             Some(server) => servers.push(server),
             None => check.findings.add(
                 &format!("{at}.servers[{index}]"),
@@ -169,7 +188,11 @@ fn connect_to(
 fn source(check: &mut Check<'_>, at: &str, written: Option<&str>) -> Option<IpAddr> {
     let address = written?.parse::<IpAddr>().ok().filter(|address| !address.is_unspecified());
     if address.is_none() {
-        check.findings.add(at, "this is not an address of this host", "write one address, such as 203.0.113.5");
+        check.findings.add(
+            at,
+            "this is not an address of this host",
+            "write one address, such as 203.0.113.5",
+        );
     }
     address
 }

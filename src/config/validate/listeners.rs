@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use super::check::Check;
 use crate::config::problem::nearest;
-use crate::config::{
-    Accept, Listener, Route, SecretSource, SenderCertificates, TlsMode, raw,
-};
+use crate::config::{Accept, Listener, Route, SecretSource, SenderCertificates, TlsMode, raw};
 use crate::names::{Authority, HostName};
 
 pub(super) fn all(
@@ -63,9 +61,9 @@ fn one(
         bind,
         accept: accept(check, at, raw.accept.as_deref()),
         tunnel: tunnel(check, at, raw.tunnel.as_deref(), routes),
-        max_age: raw.max_age.map(|age| {
-            check.span(&key("max_age"), Some(age), day, Duration::from_secs(1)..=month)
-        }),
+        max_age: raw
+            .max_age
+            .map(|age| check.span(&key("max_age"), Some(age), day, Duration::from_secs(1)..=month)),
         connect_credentials: raw.connect_credentials.as_ref().map(|asked| {
             let at = key("connect_credentials.basic");
             check.basic(&at, &asked.basic.username, &asked.basic.password)
@@ -228,10 +226,15 @@ fn signatures(
     let at = format!("{at}.signatures.keys");
     let keys = written.keys.as_deref().unwrap_or_default();
     if keys.is_empty() {
-        check.findings.missing(&at, "`keys` is missing: no signature could be good", "add `keys: [certs/chain.key]`");
+        check.findings.missing(
+            &at,
+            "`keys` is missing: no signature could be good",
+            "add `keys: [certs/chain.key]`",
+        );
     }
     let keys = keys.iter().enumerate();
-    keys.map(|(index, key)| SecretSource::File(check.file(&format!("{at}[{index}]"), key))).collect()
+    keys.map(|(index, key)| SecretSource::File(check.file(&format!("{at}[{index}]"), key)))
+        .collect()
 }
 
 fn default_host(
@@ -285,7 +288,8 @@ fn contradictions(check: &mut Check<'_>, at: &str, listener: &Listener) {
 /// A relay that anybody may use is an open proxy. Certificates replace `networks` only where
 /// nothing passes without one: CONNECT, cleartext and passthrough do.
 fn networks_required(check: &mut Check<'_>, at: &str, listener: &Listener, routes: &[Route]) {
-    let local = !listener.bind.is_empty() && listener.bind.iter().all(|bind| bind.ip().is_loopback());
+    let local =
+        !listener.bind.is_empty() && listener.bind.iter().all(|bind| bind.ip().is_loopback());
     let required = listener.sender_certificates.as_ref().is_some_and(|one| one.require);
     let only_tls = !listener.accept.connect && !listener.accept.plain;
     let untouched = routes.iter().any(|route| route.tls == TlsMode::Passthrough);

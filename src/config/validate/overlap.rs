@@ -12,7 +12,10 @@ pub(super) fn find(check: &mut Check<'_>, routes: &[Route]) {
             if let Some(topic) = route.topics.iter().find(|topic| other.topics.contains(topic)) {
                 check.findings.add(
                     &format!("{at}.topics"),
-                    format!("topic `{topic}` of {host} is already carried by route `{}`", other.name),
+                    format!(
+                        "topic `{topic}` of {host} is already carried by route `{}`",
+                        other.name
+                    ),
                     "routes that share a host have topics of their own, each listed once",
                 );
             } else if route.topics.is_empty() || other.topics.is_empty() {
@@ -24,7 +27,10 @@ pub(super) fn find(check: &mut Check<'_>, routes: &[Route]) {
             } else if route.tls == TlsMode::Passthrough || other.tls == TlsMode::Passthrough {
                 check.findings.add(
                     &format!("{at}.tls"),
-                    format!("{host} is shared with route `{}`, and passthrough sees no topics", other.name),
+                    format!(
+                        "{host} is shared with route `{}`, and passthrough sees no topics",
+                        other.name
+                    ),
                     "write `tls: terminate` on both, or keep one route",
                 );
             }

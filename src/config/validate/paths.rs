@@ -35,7 +35,10 @@ fn methods(check: &mut Check<'_>, at: &str, written: Option<&[String]>) -> Vec<M
             _ => match Method::from_bytes(text.as_bytes()) {
                 Ok(method) if text.bytes().any(|b| b.is_ascii_lowercase()) => check.findings.add(
                     &path,
-                    format!("methods are case-sensitive, `{method}` is not `{}`", text.to_uppercase()),
+                    format!(
+                        "methods are case-sensitive, `{method}` is not `{}`",
+                        text.to_uppercase()
+                    ),
                     format!("write {}", text.to_uppercase()),
                 ),
                 Ok(method) => methods.push(method),
@@ -55,20 +58,29 @@ fn pattern(text: &str) -> Result<PathPattern, (&'static str, &'static str)> {
         None => (text, false),
     };
     if !body.starts_with('/') {
-        return Err(("a path begins with /", "write it as the sender does, such as /api/v1/send_push"));
+        return Err((
+            "a path begins with /",
+            "write it as the sender does, such as /api/v1/send_push",
+        ));
     }
     if body.contains('*') {
         return Err(("`*` stands only at the end of a path", "write one pattern for each path"));
     }
     if body.contains(['?', '#']) {
-        return Err(("a pattern has neither query nor fragment", "write the path alone; queries pass"));
+        return Err((
+            "a pattern has neither query nor fragment",
+            "write the path alone; queries pass",
+        ));
     }
     if body.contains("//") || body.split('/').any(|part| matches!(part, "." | "..")) {
         return Err(("dot segments and // are refused before matching", "write the plain path"));
     }
     let hidden = body.to_ascii_lowercase();
     if hidden.contains("%2f") || hidden.contains("%2e") {
-        return Err(("encoded slashes and dots are refused before matching", "write the plain path"));
+        return Err((
+            "encoded slashes and dots are refused before matching",
+            "write the plain path",
+        ));
     }
     if body.bytes().any(|b| !b.is_ascii_graphic()) {
         return Err(("a path has only visible ASCII characters", "percent-encode the others"));
@@ -85,7 +97,10 @@ mod tests {
     fn patterns_are_exact_or_end_in_one_star() {
         assert_eq!(pattern("/a/b"), Ok(PathPattern::Exact("/a/b".to_owned())));
         assert_eq!(pattern("/a/*"), Ok(PathPattern::Prefix("/a/".to_owned())));
-        for bad in ["", "a", "*", "/a/*/b", "/a/**", "/a/../b", "/a/.", "/a//b", "/a?b", "/a%2Fb", "/a%2e%2e", "/ä", "/a b"] {
+        for bad in [
+            "", "a", "*", "/a/*/b", "/a/**", "/a/../b", "/a/.", "/a//b", "/a?b", "/a%2Fb",
+            "/a%2e%2e", "/ä", "/a b",
+        ] {
             assert!(pattern(bad).is_err(), "{bad}");
         }
     }

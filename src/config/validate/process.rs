@@ -33,7 +33,12 @@ pub(super) fn limits(check: &mut Check<'_>, written: Option<&raw::Limits>) -> Li
     let Some(raw) = written else { return LIMITS };
     let many = 1..=1_000_000;
     Limits {
-        connections: check.number("limits.connections", raw.connections, LIMITS.connections, many.clone()),
+        connections: check.number(
+            "limits.connections",
+            raw.connections,
+            LIMITS.connections,
+            many.clone(),
+        ),
         exchanges: check.number("limits.exchanges", raw.exchanges, LIMITS.exchanges, many),
         head: check.size("limits.head", raw.head, LIMITS.head, 1 << 10..=256 << 10),
         body: check.size("limits.body", raw.body, LIMITS.body, 1..=LARGEST_BODY),
@@ -49,7 +54,11 @@ pub(super) fn admin(check: &mut Check<'_>, written: Option<&raw::Admin>) -> Admi
         None => Some(default),
         Some("off") => None,
         Some(text) => text.parse::<SocketAddr>().map(Some).unwrap_or_else(|_no_address| {
-            check.findings.add("admin.bind", "this is not ADDRESS:PORT", "write 127.0.0.1:9380, or off");
+            check.findings.add(
+                "admin.bind",
+                "this is not ADDRESS:PORT",
+                "write 127.0.0.1:9380, or off",
+            );
             None
         }),
     };

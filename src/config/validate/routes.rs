@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::Check;
-use super::{overlap, paths, process, urls};
+use super::{overlap, process};
 use crate::config::problem::nearest;
 use crate::config::raw;
 use crate::config::{
-    EgressName, Limits, NextHop, PathPattern, Permitted, Protocol, Route, RouteHost, Scheme,
-    SecretSource, TlsMode, WhenUnknown, WhenUnsent,
+    EgressName, Limits, NextHop, Route, RouteHost, Scheme, SecretSource, TlsMode, WhenUnknown,
+    WhenUnsent,
 };
-use crate::names::{Authority, HostName};
-use crate::provider::{Dialect, Environment, PresetHost, Provider};
+use crate::provider::Provider;
+
+mod hosts;
+
+use hosts::{own_hosts, preset_hosts};
 
 /// The names of the ways out, and whether the file defines any.
 #[derive(Debug)]
@@ -76,13 +79,18 @@ fn one(
         Some(raw::Provider::Mattermost) => Provider::Mattermost,
         None => Provider::Own,
     };
+    // Nothing can be said about a route whose provider could not be read.
+    let unread = check.findings.is_unread(&format!("{at}.provider"));
     let hosts = match provider {
+        Provider::Own if unread => Vec::new(),
         Provider::Own => own_hosts(check, at, raw),
         Provider::Apns | Provider::Fcm | Provider::Mattermost => {
             preset_hosts(check, at, provider, raw)
         }
     };
-    only_where_meant(check, at, provider, raw);
+    if !unread {
+        only_where_meant(check, at, provider, raw);
+    }
     let tls = match raw.tls {
         Some(raw::Tls::Passthrough) => TlsMode::Passthrough,
         Some(raw::Tls::Terminate) | None => TlsMode::Terminate,
@@ -128,9 +136,12 @@ fn name(check: &mut Check<'_>, at: &str, provider: Provider, raw: &raw::Route) -
             check.name(&format!("{at}.name"), name);
             name.clone()
         }
-        (None, Provider::Own) => {
-            raw.hosts.as_deref().and_then(<[String]>::first).cloned().unwrap_or_else(|| at.to_owned())
-        }
+        (None, Provider::Own) => raw
+            .hosts
+            .as_deref()
+            .and_then(<[String]>::first)
+            .cloned()
+            .unwrap_or_else(|| at.to_owned()),
         (None, Provider::Apns | Provider::Fcm | Provider::Mattermost) => provider.word().to_owned(),
     }
 }
@@ -224,7 +235,11 @@ fn only_where_meant(check: &mut Check<'_>, at: &str, provider: Provider, raw: &r
     let preset = provider != Provider::Own;
     let wrong = [
         ("environments", raw.environments.is_some() && !apns, "APNs routes"),
-        ("ports", raw.ports.is_some() && !apns, "APNs routes; an own route has its port in `origin`"),
+        (
+            "ports",
+            raw.ports.is_some() && !apns,
+            "APNs routes; an own route has its port in `origin`",
+        ),
         ("topics", raw.topics.is_some() && !apns && !own_apns, "APNs routes"),
         ("teams", raw.teams.is_some() && !apns && !own_apns, "APNs routes"),
         ("keys", raw.keys.is_some() && !apns && !own_apns, "APNs routes"),
@@ -232,7 +247,11 @@ fn only_where_meant(check: &mut Check<'_>, at: &str, provider: Provider, raw: &r
         ("when_unsent", raw.when_unsent.is_some() && !apns && !own_apns, "APNs routes"),
         ("when_unknown", raw.when_unknown.is_some() && !apns && !own_apns, "APNs routes"),
         ("hosts", raw.hosts.is_some() && preset, "routes without `provider`"),
-        ("origin", raw.origin.is_some() && preset, "routes without `provider`; `connect_to` of the egress dials elsewhere"),
+        (
+            "origin",
+            raw.origin.is_some() && preset,
+            "routes without `provider`; `connect_to` of the egress dials elsewhere",
+        ),
         ("protocol", raw.protocol.is_some() && preset, "routes without `provider`"),
         ("dialect", raw.dialect.is_some() && preset, "routes without `provider`"),
         ("methods", raw.methods.is_some() && preset, "routes without `provider`"),
@@ -253,7 +272,11 @@ fn only_where_meant(check: &mut Check<'_>, at: &str, provider: Provider, raw: &r
 fn nothing_to_see(check: &mut Check<'_>, at: &str, raw: &raw::Route, hosts: &[RouteHost]) {
     let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
     let blind = [
-        ("provider_identity", raw.provider_identity.is_some(), "the sender shows its own certificate"),
+        (
+            "provider_identity",
+            raw.provider_identity.is_some(),
+            "the sender shows its own certificate",
+        ),
         ("topics", some(&raw.topics), "topics are inside the TLS"),
         ("teams", some(&raw.teams), "tokens are inside the TLS"),
         ("keys", some(&raw.keys), "tokens are inside the TLS"),
@@ -262,7 +285,11 @@ fn nothing_to_see(check: &mut Check<'_>, at: &str, raw: &raw::Route, hosts: &[Ro
         ("body", raw.body.is_some(), "bodies are inside the TLS"),
         ("when_unsent", raw.when_unsent.is_some(), "the relay answers nothing inside the TLS"),
         ("when_unknown", raw.when_unknown.is_some(), "the relay answers nothing inside the TLS"),
-        ("next_hop", matches!(raw.next_hop, Some(raw::NextHop::Relay(_))), "nothing can be signed inside the TLS"),
+        (
+            "next_hop",
+            matches!(raw.next_hop, Some(raw::NextHop::Relay(_))),
+            "nothing can be signed inside the TLS",
+        ),
     ];
     for (key, written, why) in blind {
         if written {
@@ -279,163 +306,5 @@ fn nothing_to_see(check: &mut Check<'_>, at: &str, raw: &raw::Route, hosts: &[Ro
             "an http:// origin has no TLS to carry",
             "write `tls: terminate`, or an https:// origin",
         );
-    }
-}
-
-fn preset_hosts(
-    check: &mut Check<'_>,
-    at: &str,
-    provider: Provider,
-    raw: &raw::Route,
-) -> Vec<RouteHost> {
-    let wanted = environments(check, at, raw);
-    let ports = ports(check, at, raw);
-    let chosen = |host: &&PresetHost| host.environment.is_none_or(|one| wanted.contains(&one));
-    let mut hosts = Vec::new();
-    for preset in provider.hosts().iter().filter(chosen) {
-        // The table of a preset is tested to hold names only.
-        let Ok(host) = preset.host.parse::<HostName>() else { continue };
-        let settable = preset.ports == crate::provider::apns::PORTS;
-        hosts.push(RouteHost {
-            origin: host.clone().into(),
-            host,
-            scheme: if preset.tls { Scheme::Https } else { Scheme::Http },
-            ports: if settable { ports.clone() } else { preset.ports.to_vec() },
-            permitted: preset.permitted.iter().map(permitted).collect(),
-            dialect: preset.dialect,
-            protocol: if provider == Provider::Apns { Protocol::H2 } else { Protocol::Auto },
-        });
-    }
-    hosts
-}
-
-fn permitted((methods, path): &(&[&str], &str)) -> Permitted {
-    let methods = methods.iter().filter_map(|method| method.parse().ok()).collect();
-    Permitted { methods, path: PathPattern::preset(path) }
-}
-
-fn environments(check: &mut Check<'_>, at: &str, raw: &raw::Route) -> Vec<Environment> {
-    let Some(written) = &raw.environments else {
-        return vec![Environment::Production, Environment::Sandbox];
-    };
-    if written.is_empty() {
-        check.findings.missing(
-            &format!("{at}.environments"),
-            "no environment: the route would carry nothing",
-            "write [production, sandbox], or one of them",
-        );
-    }
-    let read = written.iter().map(|environment| match environment {
-        raw::Environment::Production => Environment::Production,
-        raw::Environment::Sandbox => Environment::Sandbox,
-    });
-    read.collect()
-}
-
-fn ports(check: &mut Check<'_>, at: &str, raw: &raw::Route) -> Vec<u16> {
-    let ports = raw.ports.as_deref().unwrap_or(crate::provider::apns::PORTS);
-    let at = format!("{at}.ports");
-    if ports.is_empty() {
-        check.findings.missing(&at, "no port: the route would lead nowhere", "write [443, 2197]");
-    }
-    for (index, port) in ports.iter().enumerate() {
-        if *port == 0 || ports[..index].contains(port) {
-            let at = format!("{at}[{index}]");
-            check.findings.add(&at, "a port is from 1 to 65535 and stands once", "write [443, 2197]");
-        }
-    }
-    ports.to_vec()
-}
-
-fn own_hosts(check: &mut Check<'_>, at: &str, raw: &raw::Route) -> Vec<RouteHost> {
-    let names = raw.hosts.as_deref().unwrap_or_default();
-    if names.is_empty() {
-        check.findings.missing(
-            &format!("{at}.hosts"),
-            "the route has neither `provider` nor `hosts`",
-            "write `provider: apns`, or `hosts: [NAME]` and `origin: https://HOST:PORT`",
-        );
-    }
-    let origin = match &raw.origin {
-        Some(url) => urls::base(check, &format!("{at}.origin"), url, None),
-        None => {
-            if !names.is_empty() {
-                check.findings.missing(
-                    &format!("{at}.origin"),
-                    "`origin` is missing: a route of one's own says where it leads",
-                    "add `origin: https://HOST:PORT`",
-                );
-            }
-            None
-        }
-    };
-    let protocol = protocol(check, at, raw, origin.as_ref().map(|(scheme, _)| *scheme));
-    let permitted = paths::permitted(check, at, raw);
-    let dialect = dialect(raw, &permitted);
-    let mut hosts: Vec<RouteHost> = Vec::new();
-    for (index, name) in names.iter().enumerate() {
-        let at = format!("{at}.hosts[{index}]");
-        match name.parse::<HostName>() {
-            Ok(name) if hosts.iter().any(|host| host.host == name) => {
-                check.findings.add(&at, "this host stands in the list twice", "keep one");
-            }
-            Ok(host) => {
-                let Some((scheme, Authority { host: to, port })) = origin.clone() else { continue };
-                hosts.push(RouteHost {
-                    host,
-                    scheme,
-                    origin: to,
-                    ports: vec![port],
-                    permitted: permitted.clone(),
-                    dialect,
-                    protocol,
-                });
-            }
-            Err(error) => check.findings.add(
-                &at,
-                error.to_string(),
-                "write the name that senders use, without scheme and port",
-            ),
-        }
-    }
-    hosts
-}
-
-fn protocol(
-    check: &mut Check<'_>,
-    at: &str,
-    raw: &raw::Route,
-    scheme: Option<Scheme>,
-) -> Protocol {
-    match raw.protocol {
-        Some(raw::Protocol::H2) => {
-            if scheme == Some(Scheme::Http) {
-                check.findings.add(
-                    &format!("{at}.protocol"),
-                    "HTTP/2 is negotiated inside TLS, and this origin is http://",
-                    "write an https:// origin, or leave `protocol` out",
-                );
-            }
-            Protocol::H2
-        }
-        Some(raw::Protocol::Http1) => Protocol::Http1,
-        Some(raw::Protocol::Auto) | None => Protocol::Auto,
-    }
-}
-
-/// Mattermost servers read their own dialect only, and they call these two paths.
-fn dialect(raw: &raw::Route, permitted: &[Permitted]) -> Dialect {
-    match raw.dialect {
-        Some(raw::Dialect::Apns) => Dialect::Apns,
-        Some(raw::Dialect::Fcm) => Dialect::Fcm,
-        Some(raw::Dialect::Mattermost) => Dialect::Mattermost,
-        Some(raw::Dialect::Plain) => Dialect::Plain,
-        None => {
-            let theirs = permitted.iter().any(|permitted| match &permitted.path {
-                PathPattern::Exact(path) => path.ends_with("/send_push") || path.ends_with("/ack"),
-                PathPattern::Prefix(_) | PathPattern::Segment(..) => false,
-            });
-            if theirs { Dialect::Mattermost } else { Dialect::Plain }
-        }
     }
 }

@@ -15,7 +15,11 @@ pub(super) fn base(
     port: Option<u16>,
 ) -> Option<(Scheme, Authority)> {
     if !text.contains("://") {
-        check.findings.add(at, "the scheme is missing", "write http://HOST:PORT or https://HOST:PORT");
+        check.findings.add(
+            at,
+            "the scheme is missing",
+            "write http://HOST:PORT or https://HOST:PORT",
+        );
         return None;
     }
     let Ok(url) = Url::parse(text) else {
@@ -30,7 +34,11 @@ pub(super) fn base(
             return None;
         }
         _ => {
-            check.findings.add(at, "the scheme must be http or https", "write http://HOST:PORT or https://HOST:PORT");
+            check.findings.add(
+                at,
+                "the scheme must be http or https",
+                "write http://HOST:PORT or https://HOST:PORT",
+            );
             return None;
         }
     };
@@ -43,29 +51,37 @@ pub(super) fn base(
         return None;
     }
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-        check.findings.add(at, "only a scheme, a host and a port belong here", "leave path and query out");
+        check.findings.add(
+            at,
+            "only a scheme, a host and a port belong here",
+            "leave path and query out",
+        );
     }
-    let host = match url.host() {
-        Some(UrlHost::Ipv4(address)) => Host::Ip(address.into()),
-        Some(UrlHost::Ipv6(address)) => Host::Ip(address.into()),
-        Some(UrlHost::Domain(name)) => match name.parse() {
-            Ok(name) => Host::Name(name),
-            Err(error) => {
-                check.findings.add(at, error.to_string(), "write http://HOST:PORT");
-                return None;
-            }
-        },
-        None => {
-            check.findings.add(at, "the host is missing", "write http://HOST:PORT");
-            return None;
-        }
-    };
+    let host = host(check, at, &url)?;
     let port = written_port(text).or(port).or_else(|| url.port_or_known_default())?;
     if port == 0 {
         check.findings.add(at, "port 0 is no port", "write the port, from 1 to 65535");
         return None;
     }
     Some((scheme, Authority { host, port }))
+}
+
+fn host(check: &mut Check<'_>, at: &str, url: &Url) -> Option<Host> {
+    match url.host() {
+        Some(UrlHost::Ipv4(address)) => Some(Host::Ip(address.into())),
+        Some(UrlHost::Ipv6(address)) => Some(Host::Ip(address.into())),
+        Some(UrlHost::Domain(name)) => match name.parse() {
+            Ok(name) => Some(Host::Name(name)),
+            Err(error) => {
+                check.findings.add(at, error.to_string(), "write http://HOST:PORT");
+                None
+            }
+        },
+        None => {
+            check.findings.add(at, "the host is missing", "write http://HOST:PORT");
+            None
+        }
+    }
 }
 
 /// The port as written: `Url` drops one that is its scheme's default.
