@@ -21,17 +21,18 @@ use rustls::server::ParsedCertificate;
 use time::OffsetDateTime;
 use x509_parser::prelude::{ParsedExtension, X509Certificate};
 
-use super::pem::{self, PemError};
-use super::{Identity, KeyFingerprint};
-use crate::names::{HostName, NameError};
+use super::{Identity, KeyFingerprint, pem};
+use crate::names::HostName;
 
 mod authority;
+mod error;
 mod issued;
 mod limits;
 mod sign;
 mod throwaway;
 
 pub use authority::{Algorithm, NewAuthority, new_issuer_request, new_root};
+pub use error::{CaError, MintError};
 pub use issued::Issued;
 pub use limits::NameLimits;
 pub use sign::SignError;
@@ -64,123 +65,6 @@ pub struct Issuer {
     not_after: i64,
     fingerprint: KeyFingerprint,
     anchor: RootCertStore,
-}
-
-/// Why a chain and a key are no issuer.
-#[derive(Debug, thiserror::Error)]
-pub enum CaError {
-    /// A file cannot be used.
-    #[error(transparent)]
-    Pem(#[from] PemError),
-    /// A certificate that may not issue.
-    #[error("certificate {number} of the chain is no CA certificate")]
-    NotACa {
-        /// Counted from 1.
-        number: usize,
-    },
-    /// A key usage without keyCertSign (RFC 5280 §4.2.1.3).
-    #[error("the key usage of certificate {number} of the chain does not allow signing certificates")]
-    MayNotSign {
-        /// Counted from 1.
-        number: usize,
-    },
-    /// An extended key usage without serverAuth.
-    #[error("certificate {number} of the chain may not issue for TLS servers (extended key usage)")]
-    NotForServers {
-        /// Counted from 1.
-        number: usize,
-    },
-    /// Too many CAs below one that limits their number (RFC 5280 §4.2.1.9).
-    #[error("certificate {number} of the chain allows fewer CAs below it than there are")]
-    PathLength {
-        /// Counted from 1.
-        number: usize,
-    },
-    /// It is over.
-    #[error("certificate {number} of the chain has expired")]
-    Expired {
-        /// Counted from 1.
-        number: usize,
-    },
-    /// Not yet; or the clock is wrong.
-    #[error("certificate {number} of the chain is not valid yet; check this machine's clock")]
-    NotYetValid {
-        /// Counted from 1.
-        number: usize,
-    },
-    /// Issuer first, then who signed it, and so on.
-    #[error("certificate {number} of the chain did not sign the one before it; the issuer stands first, then who signed it")]
-    Order {
-        /// Counted from 1.
-        number: usize,
-    },
-    /// Key and certificate are strangers.
-    #[error("the key does not belong to the first certificate of the chain")]
-    Mismatch,
-    /// No X.509, or an extension that cannot be read.
-    #[error("certificate {number} of the chain cannot be read")]
-    Unreadable {
-        /// Counted from 1.
-        number: usize,
-    },
-    /// A key type that cannot sign certificates.
-    #[error("the issuer's key cannot sign certificates; RSA, P-256, P-384, P-521 and Ed25519 can")]
-    Key(#[source] rcgen::Error),
-    /// A host that is no name.
-    #[error("{host}: not a host name")]
-    Name {
-        /// As given.
-        host: String,
-        /// What is wrong with it.
-        #[source]
-        source: NameError,
-    },
-    /// Without hosts an issuer would be good for nothing, or for everything.
-    #[error("an issuer needs at least one host")]
-    NoHosts,
-    /// Making it failed.
-    #[error(transparent)]
-    Sign(#[from] SignError),
-    /// A leaf could not be minted.
-    #[error(transparent)]
-    Mint(#[from] MintError),
-}
-
-/// Why there is no leaf.
-#[derive(Debug, thiserror::Error)]
-pub enum MintError {
-    /// The issuer may not speak for this host.
-    #[error("{host}: the issuer is not permitted to issue for it ({limits}); add it with: pushrelay ca extend")]
-    NotPermitted {
-        /// The host.
-        host: HostName,
-        /// What the issuer may.
-        limits: NameLimits,
-    },
-    /// The issuer has ended, or not begun.
-    #[error("{host}: the issuer is not valid at this time; renew it with pushrelay ca extend, and check this machine's clock")]
-    NotValidNow {
-        /// The host.
-        host: HostName,
-    },
-    /// The signature or the key failed.
-    #[error("{host}: the leaf cannot be made")]
-    Sign {
-        /// The host.
-        host: HostName,
-        /// Why.
-        #[source]
-        source: SignError,
-    },
-    /// What was made does not verify: better none than one that senders refuse.
-    #[error("{host}: the minted chain does not verify")]
-    Verify {
-        /// The host.
-        host: HostName,
-        /// What a sender would say.
-        #[source]
-        source: rustls::Error,
-    },
 }
 
 /// The key of a leaf.
@@ -428,10 +312,10 @@ fn path_length(certificate: &X509Certificate<'_>) -> Option<u32> {
 /// The issuer's own key identifier where it has one: verifiers compare it with the leaf's.
 fn key_id(certificate: &X509Certificate<'_>) -> Vec<u8> {
     let own = certificate.extensions().iter().find_map(|extension| {
-        match extension.parsed_extension() {
-            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
-            _other => None,
-        }
+        let ParsedExtension::SubjectKeyIdentifier(id) = extension.parsed_extension() else {
+            return None;
+        };
+        Some(id.0.to_vec())
     });
     own.unwrap_or_else(|| super::sha256(certificate.public_key().raw)[..20].to_vec())
 }
@@ -472,9 +356,8 @@ fn private_key(key: &KeyPair) -> PrivateKeyDer<'static> {
 pub fn host_names<'a>(
     hosts: impl IntoIterator<Item = &'a str>,
 ) -> Result<BTreeSet<HostName>, CaError> {
-    let parse = |host: &str| {
-        host.parse().map_err(|source| CaError::Name { host: host.to_owned(), source })
-    };
+    let parse =
+        |host: &str| host.parse().map_err(|source| CaError::Name { host: host.to_owned(), source });
     hosts.into_iter().map(parse).collect()
 }
 

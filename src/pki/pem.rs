@@ -156,20 +156,24 @@ pub fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     if is_encrypted(&text) {
         return Err(PemError::Encrypted(path.to_owned()));
     }
-    PrivateKeyDer::from_pem_slice(&text).map_err(|source| match source {
-        Error::NoItemsFound => PemError::NoKey(path.to_owned()),
-        other => PemError::Damaged { path: path.to_owned(), source: without_text(other) },
+    PrivateKeyDer::from_pem_slice(&text).map_err(|source| {
+        if matches!(source, Error::NoItemsFound) {
+            return PemError::NoKey(path.to_owned());
+        }
+        PemError::Damaged { path: path.to_owned(), source: without_text(source) }
     })
 }
 
 /// The library quotes the line it stumbled over; in a key file that line may be the key.
 fn without_text(error: rustls::pki_types::pem::Error) -> rustls::pki_types::pem::Error {
     use rustls::pki_types::pem::Error;
-    match error {
-        Error::IllegalSectionStart { .. } => Error::IllegalSectionStart { line: Vec::new() },
-        Error::Base64Decode(_) => Error::Base64Decode("not base64".to_owned()),
-        other => other,
+    if matches!(error, Error::IllegalSectionStart { .. }) {
+        return Error::IllegalSectionStart { line: Vec::new() };
     }
+    if matches!(error, Error::Base64Decode(_)) {
+        return Error::Base64Decode("not base64".to_owned());
+    }
+    error
 }
 
 /// PKCS#8 has a label for it (RFC 7468 §11), the traditional forms a header (RFC 1421 §4.6.1.1).
@@ -179,9 +183,11 @@ fn is_encrypted(text: &[u8]) -> bool {
 }
 
 fn read(path: &Path, secret: bool) -> Result<Zeroizing<Vec<u8>>, PemError> {
-    let unreadable = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => PemError::Missing(path.to_owned()),
-        _other => PemError::Unreadable { path: path.to_owned(), source },
+    let unreadable = |source: io::Error| {
+        if source.kind() == io::ErrorKind::NotFound {
+            return PemError::Missing(path.to_owned());
+        }
+        PemError::Unreadable { path: path.to_owned(), source }
     };
     let file = File::open(path).map_err(unreadable)?;
     if secret && !is_credential(path) {

@@ -33,9 +33,7 @@ impl Algorithm {
     fn generate(self) -> Result<KeyPair, SignError> {
         let key = match self {
             Self::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
-            Self::Rsa3072 => {
-                KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_3072)
-            }
+            Self::Rsa3072 => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_3072),
         };
         key.map_err(SignError::Make)
     }
@@ -97,9 +95,8 @@ impl Issuer {
     ) -> Result<CertificateDer<'static>, CaError> {
         let old = crate::pki::parse(issuer).ok_or(CaError::Unreadable { number: 1 })?;
         let name = old.subject().iter_common_name().next();
-        let name = name
-            .and_then(|name| name.as_str().ok())
-            .ok_or(CaError::Unreadable { number: 1 })?;
+        let name =
+            name.and_then(|name| name.as_str().ok()).ok_or(CaError::Unreadable { number: 1 })?;
         let key = SubjectPublicKeyInfo::from_der(old.public_key().raw).map_err(CaError::Key)?;
         self.certify(&key, name, Some(hosts), now)
     }

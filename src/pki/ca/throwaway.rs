@@ -6,8 +6,7 @@ use std::time::SystemTime;
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    Algorithm, CaError, Issuer, LEAF_LIFETIME, LeafKey, host_names, new_root,
-    private_key,
+    Algorithm, CaError, Issuer, LEAF_LIFETIME, LeafKey, host_names, new_root, private_key,
 };
 use crate::pki::Identity;
 use crate::pki::pem::{encode_certificates, encode_key};
@@ -33,9 +32,8 @@ impl Throwaway {
     /// # Errors
     /// The host is no name, or not one that this authority was made for.
     pub fn identity(&self, host: &str) -> Result<Identity, CaError> {
-        let host = host
-            .parse()
-            .map_err(|source| CaError::Name { host: host.to_owned(), source })?;
+        let host =
+            host.parse().map_err(|source| CaError::Name { host: host.to_owned(), source })?;
         Ok(self.issuer.mint(&host, LeafKey::P256, LEAF_LIFETIME, SystemTime::now())?)
     }
 }

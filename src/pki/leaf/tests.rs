@@ -77,8 +77,8 @@ fn a_leaf_that_cannot_be_renewed_stays() {
 fn near_the_issuers_end_nothing_is_minted_in_vain() {
     let authority = throwaway(&["a.example"]).unwrap();
     let store = store(&authority, &["a.example"]);
-    let end = SystemTime::UNIX_EPOCH
-        + Duration::from_secs(authority.issuer.not_after().unsigned_abs());
+    let end =
+        SystemTime::UNIX_EPOCH + Duration::from_secs(authority.issuer.not_after().unsigned_abs());
     assert_eq!(store.renew(end - 10 * DAY).renewed.len(), 1);
     assert!(store.renew(end - DAY).renewed.is_empty());
 }
@@ -90,8 +90,7 @@ fn brought_leaves_win_and_wildcards_hold_one_label() {
     let brought = Arc::new(corporate.identity("a.corp.example").unwrap());
     let key = brought.key_fingerprint();
     let hosts = host_names(["a.corp.example", "b.corp.example"]).unwrap();
-    let store =
-        LeafStore::new(Some(minting.issuer.clone()), vec![brought.clone()], hosts.clone()).unwrap();
+    let store = LeafStore::new(Some(minting.issuer), vec![brought.clone()], hosts.clone()).unwrap();
     let served = |store: &LeafStore, host: &str| {
         crate::pki::fingerprint_of(&store.leaf(&name(host), true).unwrap().cert[0])
     };

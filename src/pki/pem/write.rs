@@ -68,9 +68,11 @@ pub fn replace_public(path: &Path, text: &str) -> Result<(), PemError> {
 }
 
 fn create(path: &Path, text: &str, mode: u32) -> Result<(), PemError> {
-    let fault = |source: io::Error| match source.kind() {
-        io::ErrorKind::AlreadyExists => PemError::Exists(path.to_owned()),
-        _other => PemError::Unwritable { path: path.to_owned(), source },
+    let fault = |source: io::Error| {
+        if source.kind() == io::ErrorKind::AlreadyExists {
+            return PemError::Exists(path.to_owned());
+        }
+        PemError::Unwritable { path: path.to_owned(), source }
     };
     let draft = beside(path).map_err(fault)?;
     fill(&draft, text, mode).map_err(fault)?;
@@ -122,9 +124,10 @@ fn discard(path: &Path) {
 fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     match File::open(folder.unwrap_or_else(|| Path::new("."))) {
-        Ok(folder) => folder.sync_all().or_else(|error| match error.kind() {
-            io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => Ok(()),
-            _other => Err(error),
+        Ok(folder) => folder.sync_all().or_else(|error| {
+            // Some network file systems do not know how to.
+            let unknown = [io::ErrorKind::InvalidInput, io::ErrorKind::Unsupported];
+            if unknown.contains(&error.kind()) { Ok(()) } else { Err(error) }
         }),
         // A folder may be writable and not readable.
         Err(_unreadable) => Ok(()),
