@@ -36,9 +36,9 @@ pub(super) fn run(args: &Args) -> Result<String, Failure> {
     replace_public(&issuer_path, &encode_certificates(&[certificate]))?;
 
     let mut text = String::new();
-    let _ = write!(
+    let _ = writeln!(
         text,
-        "{}  signed again, until {}. Key and root are the same: senders change nothing.\n",
+        "{}  signed again, until {}. Key and root are the same: senders change nothing.",
         issuer_path.display(),
         day(fresh.not_after),
     );

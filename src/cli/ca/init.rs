@@ -89,8 +89,7 @@ fn keep_apart(root_key: &Path, dir: &Path) -> Result<(), Failure> {
     let parent = root_key.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or_else(|| Path::new("."));
     let folder = |path: &Path| {
-        path.canonicalize()
-            .map_err(|source| Failure::Folder { path: path.to_owned(), source })
+        path.canonicalize().map_err(|source| Failure::Folder { path: path.to_owned(), source })
     };
     if folder(parent)?.starts_with(folder(dir)?) {
         return Err(Failure::Usage(format!(

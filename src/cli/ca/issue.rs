@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use clap::ValueEnum;
 
-use super::{Failure, ISSUER, ISSUER_KEY, ROOT, day, make_folder, must_be_free};
 use super::read_root;
+use super::{Failure, ISSUER, ISSUER_KEY, ROOT, day, make_folder, must_be_free};
 use crate::pki::ca::{ISSUED_LIFETIME, Issuer, LeafKey, host_names};
 use crate::pki::pem::{encode_certificates, encode_key, write_key, write_public};
 

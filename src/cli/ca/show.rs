@@ -41,16 +41,16 @@ pub(super) fn run(args: &Args) -> Result<String, Failure> {
         }
     }
     if root.is_empty() {
-        text.push_str("\nThere is no root here: senders must trust the corporate root above the issuer.\n");
+        text.push_str(
+            "\nThere is no root here: senders must trust the corporate root above the issuer.\n",
+        );
     } else {
         text.push_str(&trust::commands(&root_path));
     }
     Ok(text)
 }
 
-fn optional(
-    path: &Path,
-) -> Result<Vec<rustls::pki_types::CertificateDer<'static>>, Failure> {
+fn optional(path: &Path) -> Result<Vec<rustls::pki_types::CertificateDer<'static>>, Failure> {
     match pem::read_certificates(path) {
         Ok(chain) => Ok(chain),
         Err(PemError::Missing(_)) => Ok(Vec::new()),

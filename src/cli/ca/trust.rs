@@ -8,8 +8,7 @@ pub(super) fn commands(root: &Path) -> String {
     let absolute = root.canonicalize().unwrap_or_else(|_gone| root.to_owned());
     let root = quoted(&absolute.to_string_lossy());
     format!(
-        "\
-
+        "
 Senders import the root, never the issuer. Copy it to the sender, then:
 
 Mattermost push proxy (container; its public roots stay in force)
@@ -23,7 +22,7 @@ Node.js
   export NODE_EXTRA_CA_CERTS={root}
 Debian, Ubuntu
   cp {root} /usr/local/share/ca-certificates/pushrelay-root.crt && update-ca-certificates
-RHEL, Fedora, SUSE's p11-kit systems
+RHEL, Fedora
   cp {root} /etc/pki/ca-trust/source/anchors/pushrelay-root.pem && update-ca-trust extract
 Windows (as administrator)
   certutil -addstore -f Root root.pem
