@@ -1,0 +1,112 @@
+//! What we refused and a sender's client may send again by itself.
+//!
+//! Go replays a refused stream inside one call of the application. For the application it is one
+//! push with one deadline, so the repeat inherits the first one's start: nothing is dispatched
+//! after the application gave up and tries anew.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use http::header::AUTHORIZATION;
+
+use crate::downstream::Exchange;
+
+/// Most refused exchanges remembered. A sender has at most some hundreds in flight; one that is
+/// forgotten merely gets a fresh deadline.
+const CAPACITY: usize = 1024;
+
+/// After the deadline the application of a 7 s deadline gives up within this (the Mattermost push
+/// proxy after 8 s) and what comes then, even with the same words, is a new try.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Refused exchanges by what they would look like again.
+#[derive(Debug, Default)]
+pub(super) struct Repeats {
+    random: RandomState,
+    refused: HashMap<u64, Refused>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    started: Instant,
+    forget_at: Instant,
+}
+
+impl Repeats {
+    /// Same connection, method, path, credential and body.
+    pub(super) fn likeness(&self, exchange: &Exchange) -> u64 {
+        let mut hasher = self.random.build_hasher();
+        exchange.sender.connection.hash(&mut hasher);
+        exchange.head.method.hash(&mut hasher);
+        exchange.head.target.hash(&mut hasher);
+        for token in exchange.head.headers.get_all(AUTHORIZATION) {
+            token.as_bytes().hash(&mut hasher);
+        }
+        exchange.body.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// When the push really began: now, or when its likeness did that we refused.
+    pub(super) fn started(&self, likeness: u64, started: Instant) -> Instant {
+        match self.refused.get(&likeness) {
+            Some(refused) if started < refused.forget_at => refused.started.min(started),
+            Some(_) | None => started,
+        }
+    }
+
+    /// We refused it.
+    pub(super) fn refused(&mut self, likeness: u64, started: Instant, deadline: Duration) {
+        let now = Instant::now();
+        if self.refused.len() >= CAPACITY {
+            self.refused.retain(|_likeness, refused| refused.forget_at > now);
+        }
+        if self.refused.len() < CAPACITY || self.refused.contains_key(&likeness) {
+            let forget_at = started + deadline + GRACE;
+            self.refused.insert(likeness, Refused { started, forget_at });
+        }
+    }
+
+    /// It ended otherwise.
+    pub(super) fn ended(&mut self, likeness: u64) {
+        if !self.refused.is_empty() {
+            self.refused.remove(&likeness);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeat_inherits_the_start_until_it_must_be_a_new_try() {
+        let mut repeats = Repeats::default();
+        let (start, deadline) = (Instant::now(), Duration::from_secs(7));
+        let later = |ms| start + Duration::from_millis(ms);
+        assert_eq!(repeats.started(1, later(10)), later(10));
+        repeats.refused(1, start, deadline);
+        assert_eq!(repeats.started(1, later(1000)), start);
+        assert_eq!(repeats.started(2, later(1000)), later(1000));
+        assert_eq!(repeats.started(1, later(7500)), start);
+        assert_eq!(repeats.started(1, later(8000)), later(8000));
+        repeats.ended(1);
+        assert_eq!(repeats.started(1, later(1000)), later(1000));
+    }
+
+    #[test]
+    fn the_memory_is_bounded_and_the_old_make_room() {
+        let mut repeats = Repeats::default();
+        let now = Instant::now();
+        for likeness in 0..CAPACITY as u64 + 5 {
+            repeats.refused(likeness, now, Duration::from_secs(7));
+        }
+        assert_eq!(repeats.refused.len(), CAPACITY);
+        for refused in repeats.refused.values_mut() {
+            refused.forget_at = now;
+        }
+        repeats.refused(9_999, now, Duration::from_secs(7));
+        assert_eq!(repeats.refused.len(), 1);
+    }
+}
