@@ -1,1 +1,1 @@
-//! placeholder
+//! Frames of the server, as a sender sees them.
