@@ -123,7 +123,8 @@ impl Handle for Obedient {
         self.begun.borrow_mut().push(path.clone());
         self.bodies.borrow_mut().push(exchange.body.len());
         *self.tls.borrow_mut() = exchange.sender.tls.clone();
-        *self.target.borrow_mut() = exchange.sender.connect_target.as_ref().map(ToString::to_string);
+        *self.target.borrow_mut() =
+            exchange.sender.connect_target.as_ref().map(ToString::to_string);
         if path == "/hang" {
             tokio::select! {
                 () = self.go.notified() => {}
