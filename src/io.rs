@@ -132,7 +132,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
     ) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.io).poll_write(cx, buf) {
             Poll::Pending if self.overdue(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            other => other,
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(done) => Poll::Ready(done),
         }
     }
 
@@ -143,7 +144,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
     ) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.io).poll_write_vectored(cx, bufs) {
             Poll::Pending if self.overdue(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            other => other,
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(done) => Poll::Ready(done),
         }
     }
 

@@ -12,11 +12,13 @@ use super::{Handle, Sender};
 pub struct Http1Limits {
     /// Request head, octets.
     pub head: usize,
+    /// Quiet after a first request.
+    pub idle: std::time::Duration,
 }
 
 impl Default for Http1Limits {
     fn default() -> Self {
-        Self { head: 16 * 1024 }
+        Self { head: 16 * 1024, idle: std::time::Duration::from_secs(180) }
     }
 }
 

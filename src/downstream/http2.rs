@@ -197,6 +197,7 @@ struct Session<IO, H> {
 }
 
 /// What woke a connection.
+#[expect(clippy::large_enum_variant, reason = "boxing would allocate for every push")]
 enum Woken {
     Accepted(Request<RecvStream>, SendResponse<Bytes>),
     Asked(Asked),

@@ -27,9 +27,6 @@ use crate::pki::roots::Roots;
 pub mod hello;
 mod verify;
 
-#[cfg(test)]
-mod tests;
-
 pub use hello::{Hello, Offer};
 
 /// Sessions remembered for resumption, per listener and kind: a Mattermost server behind an

@@ -26,10 +26,7 @@ pub(super) fn read(parts: Parts, tls: bool, limit: usize, at: Instant) -> Result
     headers.remove(header::HOST);
     let (host, port) = match named {
         Ok(named) => named,
-        Err(refusal) if size > limit => {
-            drop(refusal);
-            return Err((Refusal::HeadTooLarge, None));
-        }
+        Err(_unreadable) if size > limit => return Err((Refusal::HeadTooLarge, None)),
         Err(refusal) => return Err((refusal, None)),
     };
     let path = parts.uri.path_and_query().map_or("*", http::uri::PathAndQuery::as_str);

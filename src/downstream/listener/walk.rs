@@ -141,9 +141,9 @@ impl<H: Handle, C: Carry> Walk<H, C> {
     ) -> Walked<First> {
         let reading = async {
             loop {
-                match judge(buffer) {
-                    First::NeedMore => {}
-                    first => return Ok(first),
+                let first = judge(buffer);
+                if first != First::NeedMore {
+                    return Ok(first);
                 }
                 buffer.reserve(1024);
                 if io.read_buf(buffer).await? == 0 {
@@ -157,13 +157,12 @@ impl<H: Handle, C: Carry> Walk<H, C> {
     }
 
     async fn tls(
-        &mut self,
+        &self,
         mut socket: TcpStream,
         buffer: BytesMut,
         target: Option<Authority>,
     ) -> Walked<()> {
-        let runtime = Rc::clone(&self.runtime);
-        let Some(plan) = &runtime.tls else {
+        let Some(plan) = &self.runtime.tls else {
             return refuse(Refused::Protocol, "TLS is not set up here");
         };
         let deadline = Instant::now() + self.behind.limits.handshake;

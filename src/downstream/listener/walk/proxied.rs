@@ -71,16 +71,10 @@ impl<H: Handle, C: Carry> Walk<H, C> {
         passthrough::log(kind, self.client, listener, target, &carried, started.elapsed());
     }
 
-    pub(super) async fn connect(
-        &mut self,
-        mut socket: TcpStream,
-        mut buffer: BytesMut,
-    ) -> Walked<()> {
+    pub(super) async fn connect(&self, mut socket: TcpStream, mut buffer: BytesMut) -> Walked<()> {
         let reading = connect::read(&mut socket, &mut buffer);
-        let head = match self.within(self.behind.limits.sniff, "CONNECT head", reading).await? {
-            Ok(Some(head)) => head,
-            Ok(None) | Err(_) => return Err(Turned::Ended),
-        };
+        let read = self.within(self.behind.limits.sniff, "CONNECT head", reading).await?;
+        let Ok(Some(head)) = read else { return Err(Turned::Ended) };
         let password = self.runtime.connect_password.as_ref();
         let judged = head.and_then(|head| {
             let hosts = &*self.behind.hosts;
@@ -111,7 +105,7 @@ impl<H: Handle, C: Carry> Walk<H, C> {
 
     /// What comes after the 200 of a host whose TLS ends here.
     async fn inside(
-        &mut self,
+        &self,
         mut socket: TcpStream,
         mut buffer: BytesMut,
         target: Authority,
