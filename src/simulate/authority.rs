@@ -33,7 +33,9 @@ pub struct Throwaway {
 
 impl fmt::Debug for Throwaway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Throwaway").field("default_host", &self.default_host).finish_non_exhaustive()
+        f.debug_struct("Throwaway")
+            .field("default_host", &self.default_host)
+            .finish_non_exhaustive()
     }
 }
 
@@ -178,12 +180,10 @@ mod tests {
         let ca = Throwaway::new("test root", "a.example").unwrap();
         let one = ca.certified("b.example").unwrap();
         assert!(Arc::ptr_eq(&one, &ca.certified("b.example").unwrap()));
-        let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(
-            ca.roots(),
-            provider(),
-        )
-        .build()
-        .unwrap();
+        let verifier =
+            rustls::client::WebPkiServerVerifier::builder_with_provider(ca.roots(), provider())
+                .build()
+                .unwrap();
         let now = rustls::pki_types::UnixTime::now();
         let verify = |name: &'static str| {
             use rustls::client::danger::ServerCertVerifier;

@@ -120,8 +120,9 @@ pub(crate) struct Shared {
 
 impl Shared {
     fn update(&self, at: Option<usize>, change: impl FnOnce(&mut Seen)) {
-        if let Some(seen) = at.and_then(|at| lock(&self.seen).get_mut(at).map(change)) {
-            seen
+        let mut seen = lock(&self.seen);
+        if let Some(seen) = at.and_then(|at| seen.get_mut(at)) {
+            change(seen);
         }
     }
 }

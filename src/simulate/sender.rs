@@ -53,7 +53,8 @@ impl Speech {
         }
     }
 
-    const fn is_http2(self) -> bool {
+    /// Whether many pushes share a connection at once.
+    pub const fn multiplexes(self) -> bool {
         matches!(self, Self::Http2 | Self::Http2WithoutAlpn)
     }
 }
@@ -192,8 +193,8 @@ pub struct Connected {
     sender: Sender,
     /// What ALPN chose.
     pub alpn: Option<String>,
-    /// Drives the connection; it ends with this value.
-    _driver: tokio::task::JoinSet<()>,
+    /// Drives the connection; it ends with the last handle.
+    driver: Arc<tokio::task::JoinSet<()>>,
 }
 
 impl Sender {
@@ -247,7 +248,7 @@ impl Sender {
         let alpn = tls.get_ref().1.alpn_protocol().map(|name| crate::hop::clean(name, 32));
         let mut driver = tokio::task::JoinSet::new();
         // How a connection ended is told by the exchanges on it.
-        let exchange = if self.speech.is_http2() {
+        let exchange = if self.speech.multiplexes() {
             let (send, connection) =
                 http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await?;
             driver.spawn(async move { drop(connection.await) });
@@ -257,7 +258,7 @@ impl Sender {
             driver.spawn(async move { drop(connection.await) });
             Exchange::One(send)
         };
-        Ok(Connected { exchange, sender: self.clone(), alpn, _driver: driver })
+        Ok(Connected { exchange, sender: self.clone(), alpn, driver: Arc::new(driver) })
     }
 
     /// Opens a connection for one push.
@@ -280,7 +281,7 @@ impl Connected {
             exchange: Exchange::Two(send.clone()),
             sender: self.sender.clone(),
             alpn: self.alpn.clone(),
-            _driver: tokio::task::JoinSet::new(),
+            driver: Arc::clone(&self.driver),
         })
     }
 
@@ -309,14 +310,11 @@ fn request(sender: &Sender, push: &Push) -> Result<Request<Full<Bytes>>, http::E
         port => format!("{}:{port}", sender.host),
     };
     let mut request = Request::builder().method(push.method.clone());
-    request = if sender.speech.is_http2() {
+    request = if sender.speech.multiplexes() {
         request.uri(format!("https://{authority}{}", push.path)).version(Version::HTTP_2)
     } else {
-        let version = if sender.speech == Speech::Http10 {
-            Version::HTTP_10
-        } else {
-            Version::HTTP_11
-        };
+        let version =
+            if sender.speech == Speech::Http10 { Version::HTTP_10 } else { Version::HTTP_11 };
         request.uri(&push.path).version(version).header("host", authority)
     };
     for (name, value) in &push.fields {

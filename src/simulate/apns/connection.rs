@@ -301,10 +301,8 @@ impl Connection {
             frames::RST_STREAM => self.cancelled(frame),
             frames::SETTINGS => self.settings(frame),
             frames::PUSH_PROMISE => self.fail("PUSH_PROMISE by a client".into()),
-            frames::PING => {
-                if !frame.has(frames::ACK) && self.shared.read(|conduct| conduct.pings) {
-                    frames::put(&mut self.out, frames::PING, frames::ACK, 0, &frame.payload);
-                }
+            frames::PING if !frame.has(frames::ACK) && self.shared.read(|c| c.pings) => {
+                frames::put(&mut self.out, frames::PING, frames::ACK, 0, &frame.payload);
             }
             frames::WINDOW_UPDATE => self.window_update(frame),
             // GOAWAY by the client needs no answer; unknown frames are ignored (RFC 9113 §4.1).

@@ -200,8 +200,9 @@ impl Connection {
     /// One stream until a provider token was seen, then many (Apple: Sending notification
     /// requests to APNs); some see it fall again after a refusal (openradar 27870881).
     fn adjust_limit(&mut self, accepted: bool) {
-        let (cold, warm, falls) =
-            self.shared.read(|conduct| (conduct.cold_limit, conduct.warm_limit, conduct.limit_falls));
+        let (cold, warm, falls) = self
+            .shared
+            .read(|conduct| (conduct.cold_limit, conduct.warm_limit, conduct.limit_falls));
         if self.bound.is_some() && !self.warm {
             self.warm = true;
             self.set_limit(warm);
@@ -265,9 +266,7 @@ impl Connection {
             }
             Resource::Broadcast => Answer::bare(200),
             Resource::Channels | Resource::AllChannels => match request.method.as_str() {
-                "POST" => {
-                    Answer::bare(201).with("apns-channel-id", "c2ltdWxhdGVkIGNoYW5uZWw=")
-                }
+                "POST" => Answer::bare(201).with("apns-channel-id", "c2ltdWxhdGVkIGNoYW5uZWw="),
                 "DELETE" => Answer::bare(204),
                 _ => Answer {
                     body: br#"{"channels":[]}"#.to_vec(),
@@ -302,26 +301,8 @@ impl Connection {
             Fault::GoAway { last, code, reason, then_cut } => {
                 return self.spoil_by_goaway(id, (last, code, reason.as_deref()), then_cut);
             }
-            Fault::Html(status) => {
-                let page = b"<html><body>Bad Gateway</body></html>".to_vec();
-                let answer = Answer::bare(status).with("content-type", "text/html");
-                stream.answer = Some(Answer { body: page, ..answer });
-            }
-            Fault::NoApnsId => {
-                if let Some(answer) = &mut stream.answer {
-                    answer.fields.retain(|(name, _)| name != "apns-id");
-                }
-            }
-            Fault::Oversized(bytes) => {
-                if let Some(answer) = &mut stream.answer {
-                    answer.body = vec![b' '; bytes];
-                }
-            }
-            Fault::Trickle(every) => {
-                stream.trickle = Some(every);
-                if let Some(answer) = &mut stream.answer {
-                    answer.body = vec![b' '; TRICKLED];
-                }
+            Fault::Html(_) | Fault::NoApnsId | Fault::Oversized(_) | Fault::Trickle(_) => {
+                stream.disfigure(&fault);
             }
             Fault::Informational(count) => {
                 for _ in 0..count {
@@ -444,6 +425,25 @@ impl Connection {
             self.streams.remove(&id);
         }
         !end
+    }
+}
+
+impl Stream {
+    /// Changes what the answer looks like.
+    fn disfigure(&mut self, fault: &Fault) {
+        let Some(answer) = &mut self.answer else { return };
+        if let Fault::Html(status) = fault {
+            let page = b"<html><body>Bad Gateway</body></html>".to_vec();
+            let bare = Answer::bare(*status).with("content-type", "text/html");
+            *answer = Answer { body: page, ..bare };
+        } else if let Fault::NoApnsId = fault {
+            answer.fields.retain(|(name, _)| name != "apns-id");
+        } else if let Fault::Oversized(bytes) = fault {
+            answer.body = vec![b' '; *bytes];
+        } else if let Fault::Trickle(every) = fault {
+            self.trickle = Some(*every);
+            answer.body = vec![b' '; TRICKLED];
+        }
     }
 }
 

@@ -124,11 +124,7 @@ impl FromStr for Planned {
         }
         let mut options = Options(pairs);
         let fault = fault(kind, &mut options).ok_or_else(|| wrong("unknown kind or value"))?;
-        if options.0.is_empty() {
-            Ok(Self { when, fault })
-        } else {
-            Err(wrong("unknown key"))
-        }
+        if options.0.is_empty() { Ok(Self { when, fault }) } else { Err(wrong("unknown key")) }
     }
 }
 

@@ -178,6 +178,9 @@ mod tests {
         put(&mut out, DATA, PADDED, 1, b"\x09abc");
         let frame = take(&mut BytesMut::from(&out[..])).unwrap().unwrap();
         assert!(frame.content().is_none());
-        assert_eq!(take(&mut BytesMut::from(&b"\xff\xff\xff\0\0\0\0\0\0"[..])).err(), Some(TooLarge));
+        assert_eq!(
+            take(&mut BytesMut::from(&b"\xff\xff\xff\0\0\0\0\0\0"[..])).err(),
+            Some(TooLarge)
+        );
     }
 }

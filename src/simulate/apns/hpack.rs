@@ -164,8 +164,7 @@ struct Canon {
 static CANON: Canon = canon();
 
 const fn canon() -> Canon {
-    let mut canon =
-        Canon { symbols: [0; 257], first: [0; 31], count: [0; 31], start: [0; 31] };
+    let mut canon = Canon { symbols: [0; 257], first: [0; 31], count: [0; 31], start: [0; 31] };
     let (mut code, mut at, mut len) = (0_u32, 0_usize, 1_usize);
     while len <= 30 {
         code <<= 1;
@@ -302,8 +301,7 @@ mod tests {
         let long = "v".repeat(300);
         let fields = [(":status", "200"), ("apns-id", "x"), ("long", long.as_str())];
         let read = text(&Decoder::new().decode(&encode(&fields)).unwrap());
-        let want: Vec<_> =
-            fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let want: Vec<_> = fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         assert_eq!(read, want);
     }
 

@@ -94,7 +94,8 @@ pub(super) async fn http1(
         };
         let status = status(&answer);
         let bodiless = matches!(status, 204 | 304);
-        let body = if bodiless { Vec::new() } else { read_body(&mut origin, &answer, false).await? };
+        let body =
+            if bodiless { Vec::new() } else { read_body(&mut origin, &answer, false).await? };
         note(shared, at, &request, status);
         client.write_all(rewrite(&answer, body.len(), ANSWER_ADDS).as_bytes()).await?;
         client.write_all(&body).await?;
@@ -116,8 +117,7 @@ fn note(shared: &Arc<Shared>, at: Option<usize>, request: &Head, status: u16) {
 }
 
 /// What Squid adds on the way up and down.
-const REQUEST_ADDS: &str =
-    "Via: 1.1 simulated-proxy (squid/5.7)\r\nX-Forwarded-For: 10.0.0.7\r\nCache-Control: max-age=259200\r\n";
+const REQUEST_ADDS: &str = "Via: 1.1 simulated-proxy (squid/5.7)\r\nX-Forwarded-For: 10.0.0.7\r\nCache-Control: max-age=259200\r\n";
 const ANSWER_ADDS: &str =
     "X-Cache: MISS from simulated-proxy\r\nVia: 1.1 simulated-proxy (squid/5.7)\r\n";
 
