@@ -3,6 +3,7 @@
 //! Port 0, loopback, throw-away certificates, a deadline on every wait, no sleeps.
 
 #![allow(clippy::unwrap_used, reason = "the kit is test code too; clippy sees only #[test] bodies")]
+#![allow(clippy::print_stderr, reason = "a failed test shows the relay's log")]
 
 mod support;
 

@@ -2,7 +2,7 @@
 
 use http::Method;
 use pushrelay::simulate::apns::jwt;
-use pushrelay::simulate::sender::{Push, Speech};
+use pushrelay::simulate::sender::{Push, SendError, Speech};
 
 use crate::support::{alert, origin, raw, relay, sender, within};
 
@@ -107,4 +107,25 @@ async fn connect_opens_only_what_a_route_names() {
     tunnelled.host = "www.example.com".into();
     assert!(within(tunnelled.send(&alert(2))).await.is_err());
     assert_eq!(origin.ledger().summary().requests, 1);
+}
+
+#[tokio::test]
+async fn connect_wants_the_listeners_credentials() {
+    let origin = origin(|_| {}).await;
+    let credentials =
+        "connect_credentials: { basic: { username: mpns, password: { file: connect.pw } } }";
+    let relay = relay()
+        .to(&origin)
+        .accept("[connect]")
+        .secret("connect.pw", "sesame")
+        .listener(credentials)
+        .start()
+        .await;
+    let mut tunnelled = sender(&relay, Speech::Http2);
+    tunnelled.proxy = Some(Some(("mpns".into(), "wrong".into())));
+    let refused = within(tunnelled.send(&alert(1))).await.unwrap_err();
+    assert!(matches!(refused, SendError::Proxy(line) if line.contains(" 407 ")));
+    origin.untouched();
+    tunnelled.proxy = Some(Some(("mpns".into(), "sesame".into())));
+    assert_eq!(within(tunnelled.send(&alert(2))).await.unwrap().status(), 200);
 }

@@ -15,7 +15,6 @@ use super::{Corporate, HOST, TestOrigin};
 #[derive(Deserialize)]
 struct Ready {
     listeners: BTreeMap<String, Vec<SocketAddr>>,
-    admin: Option<SocketAddr>,
 }
 
 /// Starts empty; a deployment says the rest.
@@ -28,7 +27,6 @@ pub(crate) fn relay() -> Builder {
         route: String::new(),
         egress: String::new(),
         roots: Vec::new(),
-        more: String::new(),
     }
 }
 
@@ -40,7 +38,6 @@ pub(crate) struct Builder {
     route: String,
     egress: String,
     roots: Vec<String>,
-    more: String,
 }
 
 impl Builder {
@@ -63,15 +60,20 @@ impl Builder {
         origin: &TestOrigin,
         who: (&str, &str),
     ) -> Self {
-        std::fs::write(self.directory.path().join("proxy.pw"), who.1).unwrap();
-        private(&self.directory, "proxy.pw");
         let proxies = format!(
             "proxies: [{{ url: \"http://{}\", credentials: {{ basic: {{ username: {}, password: \
              {{ file: proxy.pw }} }} }} }}]",
             proxy.address(),
             who.0
         );
-        self.trusting("origin.pem", &origin.authority).egress(&proxies)
+        self.secret("proxy.pw", who.1).trusting("origin.pem", &origin.authority).egress(&proxies)
+    }
+
+    /// A file that only this user reads.
+    pub(crate) fn secret(self, file: &str, text: &str) -> Self {
+        std::fs::write(self.directory.path().join(file), text).unwrap();
+        private(&self.directory, file);
+        self
     }
 
     /// Trusts an authority upstream.
@@ -105,25 +107,18 @@ impl Builder {
         self
     }
 
-    /// One more line at the top level.
-    pub(crate) fn top(mut self, line: &str) -> Self {
-        self.more.push_str(&format!("{line}\n"));
-        self
-    }
-
     /// The file as it will be written.
     fn yaml(&self) -> String {
         format!(
             "version: 1\nplacement: post\nlisteners:\n  - name: test\n    bind: [\"127.0.0.1:0\"]\n    \
              accept: {}\n{}routes:\n  - provider: apns\n    egress: out\n{}egress:\n  out:\n    \
              roots: [{}]\n{}issuer: {{ chain: issuer.pem, key: issuer.key }}\n\
-             admin: {{ bind: \"127.0.0.1:0\" }}\n{}",
+             admin: {{ bind: \"127.0.0.1:0\" }}\n",
             self.accept,
             self.listener,
             self.route,
             self.roots.join(", "),
             self.egress,
-            self.more
         )
     }
 
@@ -147,7 +142,7 @@ impl Builder {
             .unwrap();
         let ready = ready(&mut child, &self.directory).await;
         let address = ready.listeners["test"][0];
-        Relay { child, address, admin: ready.admin, issuer, directory: self.directory }
+        Relay { child, address, issuer, directory: self.directory }
     }
 }
 
@@ -179,7 +174,6 @@ async fn ready(child: &mut Child, directory: &TempDir) -> Ready {
 pub(crate) struct Relay {
     child: Child,
     pub(crate) address: SocketAddr,
-    pub(crate) admin: Option<SocketAddr>,
     pub(crate) issuer: Arc<Throwaway>,
     directory: TempDir,
 }
