@@ -138,12 +138,20 @@ fn push(args: &Args, serial: u64) -> Push {
 async fn pushes(sender: Sender, args: Args) -> bool {
     let args = Rc::new(args);
     let sender = Rc::new(sender);
-    let next = Rc::new(std::cell::Cell::new(0));
-    let shared = if sender.speech.multiplexes() { sender.connect().await.ok() } else { None };
+    // The first push goes alone: APNs opens its stream limit only after it, and where nothing can
+    // be reached, one attempt tells it and no account is locked by more.
+    let mut first = None;
+    let outcome = one(&sender, &mut first, &push(&args, 0)).await;
+    let mut good = outcome.as_ref().is_ok_and(|receipt| receipt.status() / 100 == 2);
+    report(args.json, &outcome);
+    if !reachable(&outcome) {
+        return false;
+    }
+    let next = Rc::new(std::cell::Cell::new(1));
     let mut workers = tokio::task::JoinSet::new();
     for _ in 0..args.concurrency.clamp(1, MAX_CONCURRENCY) {
         let (args, sender, next) = (Rc::clone(&args), Rc::clone(&sender), Rc::clone(&next));
-        let mut connection = shared.as_ref().and_then(Connected::another);
+        let mut connection = first.as_ref().and_then(Connected::another);
         workers.spawn_local(async move {
             let mut good = true;
             while next.get() < args.count {
@@ -156,11 +164,18 @@ async fn pushes(sender: Sender, args: Args) -> bool {
             good
         });
     }
-    let mut good = true;
     while let Some(worker) = workers.join_next().await {
         good &= worker.unwrap_or(false);
     }
     good
+}
+
+/// Whether a push met HTTP, so that more are worth sending.
+const fn reachable(outcome: &Result<Receipt, SendError>) -> bool {
+    match outcome {
+        Ok(_) | Err(SendError::Http(_) | SendError::Timeout) => true,
+        Err(SendError::Io(_) | SendError::Proxy(_) | SendError::Made(_)) => false,
+    }
 }
 
 async fn one(

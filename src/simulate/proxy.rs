@@ -13,6 +13,7 @@ use base64::Engine as _;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
@@ -116,6 +117,7 @@ pub(crate) struct Shared {
     seen: Mutex<Vec<Seen>>,
     authority: Arc<Throwaway>,
     upstream_roots: Arc<rustls::RootCertStore>,
+    cut: broadcast::Sender<()>,
 }
 
 impl Shared {
@@ -150,6 +152,7 @@ impl Proxy {
             seen: Mutex::default(),
             authority,
             upstream_roots,
+            cut: broadcast::channel(1).0,
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
         Ok(Self { address, shared, accepting })
@@ -163,6 +166,12 @@ impl Proxy {
     /// A copy of what it saw.
     pub fn seen(&self) -> Vec<Seen> {
         lock(&self.shared.seen).clone()
+    }
+
+    /// Cuts every open connection, as a restart does.
+    pub fn cut(&self) {
+        // Without connections nobody listens, which is fine.
+        let _ = self.shared.cut.send(());
     }
 
     /// Changes how it behaves from now on.
@@ -183,15 +192,18 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let Ok((tcp, _peer)) = listener.accept().await else { continue };
         while connections.try_join_next().is_some() {}
         if lock(&shared.conduct).down {
-            connections.abort_all();
             continue;
         }
         // A socket that cannot be told not to wait still works.
         let _ = tcp.set_nodelay(true);
         let shared = Arc::clone(&shared);
+        let mut cut = shared.cut.subscribe();
         connections.spawn(async move {
-            // A broken connection is the client's to notice.
-            let _ = serve(tcp, &shared).await;
+            // A broken connection is the client's to notice, and so is a cut one.
+            tokio::select! {
+                _ended = serve(tcp, &shared) => {}
+                _cut = cut.recv() => {}
+            }
         });
     }
 }

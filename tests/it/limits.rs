@@ -1,9 +1,9 @@
 //! Bursts on a cold relay (measured peers lose up to 23 of 200, or open up to 188 connections).
 
-use pushrelay::simulate::apns::{Conduct, Order};
-use pushrelay::simulate::sender::Speech;
+use pushrelay::simulate::apns::{Conduct, Order, token_for};
+use pushrelay::simulate::sender::{Push, Speech};
 
-use crate::support::{id, origin, receipts, relay, sender};
+use crate::support::{TOPIC, id, origin, receipts, relay, sender, within};
 
 async fn burst(speech: Speech, conduct: impl FnOnce(&mut Conduct)) {
     let origin = origin(conduct).await;
@@ -37,7 +37,25 @@ async fn http2_senders_meet_the_same_limit() {
 
 #[tokio::test]
 async fn a_limit_that_falls_after_refusals_loses_nothing() {
-    burst(Speech::Http11, |conduct| conduct.limit_falls = true).await;
+    let origin = origin(|conduct| conduct.limit_falls = true).await;
+    let relay = relay().to(&origin).start().await;
+    let honest = sender(&relay, Speech::Http11);
+    let burst = tokio::spawn({
+        let honest = honest.clone();
+        async move { receipts(&honest, 10, 10).await }
+    });
+    let mut other = within(sender(&relay, Speech::Http11).connect()).await.unwrap();
+    for serial in 1..=20 {
+        let token = token_for(400, "BadDeviceToken", serial).unwrap();
+        let receipt = within(other.send(&Push::alert(&token, TOPIC))).await.unwrap();
+        assert_eq!(receipt.status(), 400);
+    }
+    let all = within(burst).await.unwrap();
+    assert!(all.iter().all(|receipt| receipt.as_ref().is_ok_and(|r| r.status() == 200)));
+    for serial in 1..=100 {
+        origin.delivered_once(&id(serial));
+    }
+    origin.clean();
 }
 
 #[tokio::test]
@@ -52,7 +70,7 @@ async fn a_limit_of_zero_holds_pushes_until_it_rises() {
         async move { receipts(&sender, 5, 2).await }
     });
     origin.order(Order::Limit(1000));
-    let all = crate::support::within(waiting).await.unwrap();
+    let all = within(waiting).await.unwrap();
     assert!(all.iter().all(|receipt| receipt.as_ref().is_ok_and(|r| r.status() == 200)));
     origin.clean();
 }

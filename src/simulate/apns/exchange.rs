@@ -501,7 +501,8 @@ pub fn path_hash(path: &str) -> String {
 
 /// A UUID for a push that came without one; version and variant bits as RFC 9562 wants.
 fn made_up_uuid(connection: u64, number: u64) -> String {
-    let (high, low) = (mix(connection ^ mix(number)), mix(mix(number) ^ 1));
+    let high = mix(connection ^ mix(number));
+    let low = mix(high);
     format!(
         "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
         high >> 32,
