@@ -90,6 +90,9 @@ struct Apns {
     /// Do not answer PING
     #[arg(long)]
     no_pings: bool,
+    /// Take provider certificates that chain to these roots, besides tokens
+    #[arg(long, value_name = "FILE", conflicts_with = "identity")]
+    client_ca: Option<String>,
     /// Milliseconds before each answer
     #[arg(long, default_value_t = 0)]
     delay: u64,
@@ -270,7 +273,11 @@ async fn apns(args: &Apns) -> Result<(), SimulateError> {
         chaos: args.chaos.map(|seed| apns::Chaos { seed, per_mille: args.chaos_per_mille }),
         down: false,
     };
-    let tls = args.common.tls("simulated APNs root", "api.push.apple.com", &[])?;
+    let (name, host) = ("simulated APNs root", "api.push.apple.com");
+    let tls = match &args.client_ca {
+        Some(file) => args.common.authority(name, host)?.server_config_asking(read_roots(file)?)?,
+        None => args.common.tls(name, host, &[])?,
+    };
     let origin = apns::Origin::start_with(args.common.listen, tls, conduct).await?;
     let ledger = origin.ledger();
     let summary = || serde_json::json!(ledger.summary());

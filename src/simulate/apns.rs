@@ -24,6 +24,7 @@ mod fault;
 mod frames;
 mod hpack;
 mod ledger;
+mod spoil;
 mod strict;
 
 pub use answers::{REASONS, token_accepted, token_for};

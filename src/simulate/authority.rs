@@ -13,7 +13,7 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
@@ -98,6 +98,26 @@ impl Throwaway {
             .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config
+    }
+
+    /// The same, asking for a client certificate that chains to `clients`, without requiring one:
+    /// APNs takes certificates and tokens on one port.
+    pub fn server_config_asking(
+        self: &Arc<Self>,
+        clients: Arc<RootCertStore>,
+    ) -> Result<ServerConfig, SimulateError> {
+        let wrong = |error: rustls::server::VerifierBuilderError| SimulateError::File {
+            file: "client roots".into(),
+            what: error.to_string(),
+        };
+        let verifier = WebPkiClientVerifier::builder_with_provider(clients, provider())
+            .allow_unauthenticated()
+            .build()
+            .map_err(wrong)?;
+        Ok(ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>))
     }
 
     fn certified(&self, host: &str) -> Option<Arc<CertifiedKey>> {

@@ -49,6 +49,8 @@ pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) number: u64,
     pub(super) sni: Option<String>,
+    /// First 16 hex digits of the SHA-256 of the provider certificate, if the client showed one.
+    pub(super) certificate: Option<String>,
     inbox: BytesMut,
     pub(super) out: Vec<u8>,
     pub(super) decoder: Decoder,
@@ -117,12 +119,17 @@ impl Connection {
         sni: Option<String>,
         inbox: BytesMut,
     ) -> Self {
-        let limit = shared.read(|conduct| conduct.cold_limit);
+        let shown = io.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let certificate = shown.map(|leaf| super::exchange::short_hash(leaf));
+        // Certificates have no cold start: the one-stream rule is about tokens.
+        let limit =
+            shared.read(|c| if certificate.is_some() { c.warm_limit } else { c.cold_limit });
         Self {
             io,
             shared,
             number,
             sni,
+            certificate,
             inbox,
             out: Vec::with_capacity(4096),
             decoder: Decoder::new(),

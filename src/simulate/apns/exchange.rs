@@ -2,22 +2,22 @@
 
 use std::time::Duration;
 
+use super::Surplus;
 use super::answers::{Answer, Resource, scripted};
 use super::connection::{Connection, Due};
-use super::fault::{Fault, Last, mix};
+use super::fault::{Fault, mix};
 use super::frames::{self, Frame};
 use super::hpack::{self, Field};
 use super::ledger::{Entry, Fate};
 use super::strict::{self, Credential, Request};
-use super::{Cut, Surplus};
 
 /// Payload limits of APNs in bytes: alerts, and VoIP or broadcasts.
 const PAYLOAD: usize = 4096;
 const LARGE_PAYLOAD: usize = 5120;
 /// How long a trickled answer is.
-const TRICKLED: usize = 200;
+pub(super) const TRICKLED: usize = 200;
 /// Graceful GOAWAY (RFC 9113 §6.8).
-const LAST_MAX: u32 = 0x7fff_ffff;
+pub(super) const LAST_MAX: u32 = 0x7fff_ffff;
 
 /// An open stream.
 #[derive(Debug)]
@@ -28,10 +28,10 @@ pub(super) struct Stream {
     body: usize,
     pub(super) window: i64,
     fault: Option<Fault>,
-    answer: Option<Answer>,
+    pub(super) answer: Option<Answer>,
     /// What of the answer's body waits for the peer's window.
     unsent: Vec<u8>,
-    trickle: Option<Duration>,
+    pub(super) trickle: Option<Duration>,
 }
 
 impl Connection {
@@ -91,6 +91,7 @@ impl Connection {
             stream: id,
             team: credential.map(|credential| credential.team.clone()),
             key: credential.map(|credential| credential.key.clone()),
+            certificate: self.certificate.clone(),
             topic: request.topic.clone(),
             body: 0,
             fields: request.fields.clone(),
@@ -131,7 +132,7 @@ impl Connection {
         fault
     }
 
-    fn fate(&self, number: u64, fate: Fate) {
+    pub(super) fn fate(&self, number: u64, fate: Fate) {
         let now = self.shared.ledger.now_ms();
         self.shared.ledger.update(number, |entry| {
             entry.fate = fate;
@@ -199,7 +200,7 @@ impl Connection {
 
     /// One stream until a provider token was seen, then many (Apple: Sending notification
     /// requests to APNs); some see it fall again after a refusal (openradar 27870881).
-    fn adjust_limit(&mut self, accepted: bool) {
+    pub(super) fn adjust_limit(&mut self, accepted: bool) {
         let (cold, warm, falls) = self
             .shared
             .read(|conduct| (conduct.cold_limit, conduct.warm_limit, conduct.limit_falls));
@@ -237,6 +238,10 @@ impl Connection {
 
     /// Checks the credential and binds the connection to the first good one.
     fn authorise(&mut self, id: u32) -> Option<Answer> {
+        if self.certificate.is_some() {
+            // APNs ignores tokens then.
+            return None;
+        }
         let stream = self.streams.get(&id)?;
         if stream.request.authorization.is_none() {
             return Some(Answer::refusal(403, "MissingProviderToken"));
@@ -276,85 +281,6 @@ impl Connection {
         }
     }
 
-    /// Plays a fault in place of, or around, the answer.
-    fn spoil(&mut self, id: u32, accepted: bool, fault: Fault) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let number = stream.number;
-        match fault {
-            Fault::Stall => return,
-            Fault::CutOnHeaders(cut) | Fault::CutOnBody(cut) => {
-                self.fate(number, Fate::Cut);
-                self.ending = Some(cut);
-                return;
-            }
-            Fault::CutMidAnswer(cut) => {
-                self.put_headers(id, false);
-                self.fate(number, Fate::Cut);
-                self.ending = Some(cut);
-                return;
-            }
-            Fault::Reset(code) => {
-                self.streams.remove(&id);
-                frames::put_word(&mut self.out, frames::RST_STREAM, id, code);
-                return self.fate(number, Fate::Reset(code));
-            }
-            Fault::GoAway { last, code, reason, then_cut } => {
-                return self.spoil_by_goaway(id, (last, code, reason.as_deref()), then_cut);
-            }
-            Fault::Html(_) | Fault::NoApnsId | Fault::Oversized(_) | Fault::Trickle(_) => {
-                stream.disfigure(&fault);
-            }
-            Fault::Informational(count) => {
-                for _ in 0..count {
-                    let block = hpack::encode(&[(":status", "103")]);
-                    let flags = frames::END_HEADERS;
-                    frames::put(&mut self.out, frames::HEADERS, flags, id, &block);
-                }
-            }
-            Fault::Limit(limit, lasts) => {
-                let before = self.limit;
-                self.warm = true;
-                self.set_limit(limit);
-                if let Some(lasts) = lasts {
-                    let warm = self.shared.read(|conduct| conduct.warm_limit);
-                    self.later(lasts, Due::Limit(warm.max(before)));
-                }
-                return self.answer(id);
-            }
-            Fault::Delay(_) => {}
-        }
-        self.adjust_limit(accepted);
-        self.answer(id);
-    }
-
-    fn spoil_by_goaway(
-        &mut self,
-        id: u32,
-        (last, code, reason): (Last, u32, Option<&str>),
-        then_cut: Option<Cut>,
-    ) {
-        let last = match last {
-            Last::Exact => id,
-            Last::Below => id.saturating_sub(2),
-            Last::Zero => 0,
-            Last::Max => LAST_MAX,
-        };
-        self.go_away(last, code, reason);
-        self.answer(id);
-        self.ending = then_cut;
-    }
-
-    /// Sends GOAWAY; streams above `last` are dropped unprocessed.
-    pub(super) fn go_away(&mut self, last: u32, code: u32, reason: Option<&str>) {
-        let debug = reason.map(|reason| serde_json::json!({ "reason": reason }).to_string());
-        frames::put_goaway(&mut self.out, last, code, debug.unwrap_or_default().as_bytes());
-        self.goaway_last = Some(last);
-        for (_, stream) in self.streams.split_off(&last.saturating_add(1)) {
-            self.fate(stream.number, Fate::GoneAway);
-            self.shared.ledger.update(stream.number, |entry| entry.delivered = false);
-        }
-    }
-
     /// The answer of a stream leaves now.
     pub(super) fn answer(&mut self, id: u32) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
@@ -374,7 +300,7 @@ impl Connection {
         }
     }
 
-    fn put_headers(&mut self, id: u32, end: bool) {
+    pub(super) fn put_headers(&mut self, id: u32, end: bool) {
         let Some(answer) = self.streams.get(&id).and_then(|stream| stream.answer.as_ref()) else {
             return;
         };
@@ -428,45 +354,6 @@ impl Connection {
     }
 }
 
-impl Stream {
-    /// Changes what the answer looks like.
-    fn disfigure(&mut self, fault: &Fault) {
-        let Some(answer) = &mut self.answer else { return };
-        if let Fault::Html(status) = fault {
-            let page = b"<html><body>Bad Gateway</body></html>".to_vec();
-            let bare = Answer::bare(*status).with("content-type", "text/html");
-            *answer = Answer { body: page, ..bare };
-        } else if let Fault::NoApnsId = fault {
-            answer.fields.retain(|(name, _)| name != "apns-id");
-        } else if let Fault::Oversized(bytes) = fault {
-            answer.body = vec![b' '; *bytes];
-        } else if let Fault::Trickle(every) = fault {
-            self.trickle = Some(*every);
-            answer.body = vec![b' '; TRICKLED];
-        }
-    }
-}
-
-impl Fault {
-    /// Whether a push that meets this fault may have reached the device all the same.
-    fn delivers(&self) -> bool {
-        match self {
-            Self::CutOnHeaders(_) | Self::Html(_) => false,
-            Self::Reset(code) => *code != frames::REFUSED_STREAM,
-            Self::GoAway { last, .. } => matches!(last, Last::Exact | Last::Max),
-            Self::CutMidAnswer(_)
-            | Self::CutOnBody(_)
-            | Self::Delay(_)
-            | Self::Informational(_)
-            | Self::Limit(..)
-            | Self::NoApnsId
-            | Self::Oversized(_)
-            | Self::Stall
-            | Self::Trickle(_) => true,
-        }
-    }
-}
-
 fn device(request: &Request, body: usize) -> Answer {
     let token = request.path.rsplit('/').next().unwrap_or_default();
     let large = matches!(request.push_type.as_deref(), Some("voip" | "liveactivity"));
@@ -490,7 +377,12 @@ fn device(request: &Request, body: usize) -> Answer {
 
 /// First 16 hex digits of the SHA-256 of a path: enough to tell pushes apart, not to send one.
 pub fn path_hash(path: &str) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, path.as_bytes());
+    short_hash(path.as_bytes())
+}
+
+/// First 16 hex digits of the SHA-256 of anything.
+pub(super) fn short_hash(bytes: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     digest.as_ref()[..8].iter().fold(String::with_capacity(16), |mut hex, byte| {
         use std::fmt::Write as _;
         // Writing into a String cannot fail.

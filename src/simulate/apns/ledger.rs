@@ -44,6 +44,8 @@ pub struct Entry {
     pub team: Option<String>,
     /// `kid` of the JWT.
     pub key: Option<String>,
+    /// First 16 hex digits of the SHA-256 of the provider certificate.
+    pub certificate: Option<String>,
     /// `apns-topic`.
     pub topic: Option<String>,
     /// Bytes of the body.

@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client, server};
 
 use super::super::authority::provider;
-use super::{Head, Shared, page, read_head, refuse, splice};
+use super::tunnel::splice;
+use super::{Head, Shared, page, read_head, refuse};
 
 /// Bodies above this are no push.
 const MAX_BODY: usize = 4 << 20;
