@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use pushrelay::simulate::apns::{Cut, Fault, Last, Planned, When};
+use pushrelay::simulate::apns::{Chaos, Cut, Fault, Last, Planned, When};
 use pushrelay::simulate::sender::{Receipt, Speech};
 
-use crate::support::{TestOrigin, alert, id, origin, relay, sender, within};
+use crate::support::{TestOrigin, alert, id, origin, receipts, relay, sender, within};
 
 /// The first push meets no fault, so that the connection is warm; the second meets this one.
 async fn second_meets(fault: Fault) -> (TestOrigin, Receipt) {
@@ -80,5 +80,31 @@ async fn floods_and_oversized_answers_end_by_the_deadline() {
         let (_origin, receipt) = second_meets(fault.clone()).await;
         assert_eq!(receipt.status(), 409, "{fault:?}");
         assert!(receipt.took < Duration::from_secs(5), "{fault:?}");
+    }
+}
+
+/// I1-I4 of the notes in small: every push has one outcome, and the origin's ledger agrees with it.
+#[tokio::test]
+async fn a_storm_of_faults_loses_and_duplicates_nothing() {
+    for (seed, speech) in (1..).zip([Speech::Http11, Speech::Http2, Speech::Http11]) {
+        let chaos = Chaos { seed, per_mille: 50 };
+        let origin = origin(|conduct| conduct.chaos = Some(chaos)).await;
+        let relay = relay().to(&origin).route("deadline: 3s").start().await;
+        let all = receipts(&sender(&relay, speech), 20, 10).await;
+        assert_eq!(all.len(), 200);
+        for receipt in all {
+            let receipt = receipt.unwrap();
+            let id = receipt.field("apns-id").expect("echoed by the relay too");
+            let allowed = match receipt.status() {
+                200 => 1..=1,
+                503 => 0..=0,
+                409 => 0..=1,
+                other => panic!("seed {seed}: status {other}"),
+            };
+            let deliveries = origin.deliveries(id);
+            assert!(allowed.contains(&deliveries), "seed {seed}: {id} {deliveries} times");
+        }
+        assert_eq!(origin.ledger().summary().duplicates, 0, "seed {seed}");
+        origin.clean();
     }
 }
