@@ -1,5 +1,5 @@
 //! A simulated sender: one connection, directly or through a CONNECT proxy, over HTTP/1.0, 1.1 or
-//! 2, as the push providers of `facts` do it.
+//! 2, with ALPN or without, as the push libraries in use do it.
 //!
 //! Used by `pushrelay send`, the demo and the tests. It never repeats a push.
 
