@@ -1,0 +1,3 @@
+"""The scenarios, in the order they run."""
+
+from . import laboratory  # noqa: F401
