@@ -102,11 +102,20 @@ class Squid:
         return self
 
     def ntlm(self, user, password, domain="CORP"):
-        """Demands NTLM, verified by pyspnego, which shares no code with the relay."""
+        """Demands NTLM, verified by pyspnego, which shares no code with the relay.
+
+        The verifier is a process of its own: Squid's user may not read the Python environment.
+        """
         accounts = self.directory / "accounts"
         accounts.write_text(f"{domain}:{user}:{password}\n")
-        self.auth = [f"auth_param ntlm program {install.PYTHON} {PEERS}/ntlm_helper.py {accounts} "
-                     f"{self.directory}/ntlm.jsonl",
+        self.ntlm_ledger = self.machine.directory / "ntlm.jsonl"
+        self.machine.start("verifier", [install.PYTHON, PEERS / "ntlm_verifier.py", "3199",
+                                        accounts, self.ntlm_ledger]).wait_listening(3199)
+        helper = self.directory / "ntlm-helper"
+        helper.write_text("#!/bin/bash\nexec 3<>/dev/tcp/127.0.0.1/3199\n"
+                          "cat <&3 &\nexec cat >&3\n")
+        helper.chmod(0o755)
+        self.auth = [f"auth_param ntlm program {helper}",
                      "auth_param ntlm children 4 startup=1", "auth_param ntlm keep_alive on"]
         return self
 

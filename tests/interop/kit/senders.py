@@ -19,23 +19,26 @@ from .pki import APNS_HOST
 CLIENTS = pathlib.Path(__file__).resolve().parent.parent / "clients"
 
 
-def bearer(world):
-    """A provider token as a shell script would make it (ES256, JOSE form)."""
+def bearer(world, der=False):
+    """A provider token as a shell script would make it (ES256 in JOSE form; pushy's is DER)."""
     def encode(raw):
         return base64.urlsafe_b64encode(raw).rstrip(b"=")
     head = encode(json.dumps({"alg": "ES256", "kid": KEY_ID}).encode())
     claims = encode(json.dumps({"iss": TEAM, "iat": int(time.time())}).encode())
     signed = subprocess.run(["openssl", "dgst", "-sha256", "-sign", world.token_key],
                             input=head + b"." + claims, capture_output=True, check=True).stdout
+    if der:
+        return (b"bearer " + head + b"." + claims + b"." + encode(signed)).decode()
     length = signed[3]
     first = signed[4:4 + length][-32:].rjust(32, b"\0")
     second = signed[6 + length:][-32:].rjust(32, b"\0")
     return (b"bearer " + head + b"." + claims + b"." + encode(first + second)).decode()
 
 
-def curl(machine, job, world, *options, host=APNS_HOST, parallel=0, deadline=None, port=443):
+def curl(machine, job, world, *options, host=APNS_HOST, parallel=0, deadline=None, port=443,
+         der=False):
     """curl, every push a transfer of one process with its own headers."""
-    token = bearer(world)
+    token = bearer(world, der)
     folder = machine.directory / f"curl-{os.urandom(4).hex()}"
     folder.mkdir()
     mark = "\x1e"
