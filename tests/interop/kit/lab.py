@@ -164,7 +164,7 @@ class Machine:
     def __init__(self, lab, name):
         self.lab, self.name = lab, name
         self.namespace = lab._namespace(name)
-        self.addresses = []
+        self.addresses, self.networks, self.env = [], [], {}
         self.directory = lab.directory / name
         self.directory.mkdir()
         self.directory.chmod(0o755)
@@ -188,6 +188,7 @@ class Machine:
         _ip("-n", self.namespace, "address", "add", f"{address}/24", "dev", device)
         _ip("-n", self.namespace, "link", "set", device, "up")
         self.addresses.append(address)
+        self.networks.append(network)
         return self
 
     def hosts(self, entries):
@@ -215,7 +216,7 @@ class Machine:
         try:
             done = subprocess.run(
                 self._command(command), capture_output=True, text=True, errors="replace",
-                timeout=deadline or DEADLINE, env=_environment(env), cwd=self.directory, input=stdin)
+                timeout=deadline or DEADLINE, env=_environment({**self.env, **(env or {})}), cwd=self.directory, input=stdin)
         except subprocess.TimeoutExpired as late:
             written = (late.stdout or b"")[-600:], (late.stderr or b"")[-600:]
             raise Failure(f"{command[0]} on {self.name} ran past its deadline: {written}") from None
@@ -230,7 +231,8 @@ class Machine:
         with log.open("ab") as sink:
             popen = subprocess.Popen(
                 self._command(command), stdout=sink, stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL, start_new_session=True, env=_environment(env),
+                stdin=subprocess.DEVNULL, start_new_session=True,
+                env=_environment({**self.env, **(env or {})}),
                 cwd=self.directory)
         process = Process(name, popen, log)
         self.lab.processes.append(process)
@@ -261,8 +263,9 @@ class Lab:
         return self
 
     def __exit__(self, kind, value, trace):
+        # A scenario that cares how a program ends stops it itself.
         for process in reversed(self.processes):
-            process.stop(grace=2.0)
+            process.kill()
         for namespace in reversed(self.namespaces):
             _remove_namespace(namespace)
         kept = os.environ.get("PUSHRELAY_INTEROP_KEEP")

@@ -120,3 +120,30 @@ def refused_by_relay(answers, status, reason=None, hop=None):
         if hop:
             text = (answer.get("headers") or {}).get("proxy-status", "")
             expect(hop in text, f"Proxy-Status {text!r} does not name {hop}")
+
+
+def compare_after_faults(job, answers, entries, unknown):
+    """After a fault: every push has one outcome, none was processed twice, none vanished.
+
+    At most `unknown` pushes may be told 409, those that were under way when the fault struck.
+    """
+    seen = {}
+    for entry in entries:
+        if entry.get("event") == "request":
+            seen[entry["token"]] = seen.get(entry["token"], 0) + 1
+    twice = [token for token, times in seen.items() if times > 1]
+    expect(not twice, f"{len(twice)} pushes reached the origin twice")
+    expect(len(answers) == len(job.pushes), f"{len(answers)} answers to {len(job.pushes)} pushes")
+    wanted = {push["token"]: {"0400": 400, "0410": 410, "0413": 413}.get(push["token"][:4], 200)
+              for push in job.pushes}
+    lost, doubtful = [], []
+    for answer in answers:
+        status = answer.get("status")
+        if status == 409 and "RelayOutcomeUnknown" in (answer.get("body") or answer["reason"]):
+            doubtful.append(answer)
+        elif status != wanted[answer["token"]]:
+            lost.append(answer)
+        elif seen.get(answer["token"]) != 1:
+            lost.append(answer)
+    expect(not lost, f"{len(lost)} pushes lost, the first: {lost[:1]}")
+    expect(len(doubtful) <= unknown, f"{len(doubtful)} unknown, at most {unknown} were under way")

@@ -1,3 +1,3 @@
 """The scenarios, in the order they run."""
 
-from . import laboratory  # noqa: F401
+from . import laboratory, walk, proxies  # noqa: F401

@@ -106,14 +106,10 @@ def kit_squid_negotiate(lab):
     Squid(machines["proxy"]).negotiate(kdc).start()
     machines["sender"].run(["kinit", "-k", "-t", keytab, "-c",
                             machines["sender"].directory / "cache", "svc-push"], env=kdc.env)
-    import os
-    os.environ.update(kdc.env, KRB5CCNAME=str(machines["sender"].directory / "cache"))
-    try:
-        _through(lab, machines, world, f'proxy = "http://{PROXY_HOST}:3128"',
-                 'proxy-user = ":"', "proxy-negotiate")
-    finally:
-        for name in (*kdc.env, "KRB5CCNAME"):
-            os.environ.pop(name, None)
+    machines["sender"].env = {**kdc.env,
+                              "KRB5CCNAME": str(machines["sender"].directory / "cache")}
+    _through(lab, machines, world, f'proxy = "http://{PROXY_HOST}:3128"',
+             'proxy-user = ":"', "proxy-negotiate")
 
 
 @scenario("kit", relay=False)
