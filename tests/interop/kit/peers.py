@@ -255,13 +255,13 @@ class Tinyproxy:
 class Mitmproxy:
     """mitmproxy on port 3128, ending TLS with its own root; h2 on both sides if both offer it."""
 
-    def __init__(self, machine, upstream_root):
+    def __init__(self, machine, upstream_root, *options, env=None):
         self.folder = machine.directory / "mitmproxy"
         self.folder.mkdir()
         self.process = machine.start("mitmproxy", [
             install.MITMDUMP, "--quiet", "--listen-port", "3128", "--set",
             f"confdir={self.folder}", "--set",
-            f"ssl_verify_upstream_trusted_ca={upstream_root}"])
+            f"ssl_verify_upstream_trusted_ca={upstream_root}", *options], env=env)
         self.process.wait_listening(3128)
         self.root = self.folder / "mitmproxy-ca-cert.pem"
         wait_until(self.root.exists, "mitmproxy's root")
