@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 
 from .lab import Failure, expect, wait_until
@@ -149,22 +150,26 @@ class Relay:
 
 
 def build(features=None):
-    """Builds the binary, with features into a target folder of its own."""
-    command = ["cargo", "build", "--release", "--quiet", "--manifest-path", ROOT / "Cargo.toml"]
+    """Builds the binary; with features in the dev profile, whose libraries `cargo test` built."""
     if not features:
         if not os.environ.get("PUSHRELAY_INTEROP_BINARY"):
-            _cargo(command)
+            _cargo("--release")
         return BINARY
     given = os.environ.get(f"PUSHRELAY_INTEROP_BINARY_{features.upper()}")
     if given:
         return pathlib.Path(given)
-    target = ROOT / "target" / f"with-{features}"
-    _cargo([*command, "--features", features, "--target-dir", target])
-    return target / "release" / "pushrelay"
+    _cargo("--features", features)
+    # The next build without the feature replaces target/debug/pushrelay.
+    kept = ROOT / "target" / f"pushrelay-with-{features}"
+    shutil.copy2(ROOT / "target" / "debug" / "pushrelay", kept)
+    return kept
 
 
-def _cargo(command):
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+def _cargo(*options):
+    command = ["cargo", "build", "--quiet", "--locked", "--bin", "pushrelay", "--manifest-path",
+               ROOT / "Cargo.toml", *options]
+    env = {key: value for key, value in os.environ.items() if key != "CARGO_TARGET_DIR"}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=env)
     if done.returncode:
         raise Failure(f"cargo build: {done.stderr[-1500:]}")
 
