@@ -11,7 +11,7 @@ from kit.pki import APNS_HOST, World
 from kit.registry import scenario, several
 from kit.relay import Relay, direct, listener, proxies, route
 
-from .placements import OUTSIDE, PROXY_URL, Site
+from .placements import OUTSIDE, PROXY_URL, Site, corporate_names
 
 SHARED = "6b" * 32
 
@@ -22,7 +22,7 @@ def _chain(lab, between):
     machines = lab.corporate(outside=("proxy", "post", "origin"))
     first, proxy, second, far = (machines[name] for name in ("pre", "proxy", "post", "origin"))
     machines["sender"].hosts({APNS_HOST: first.address})
-    first.hosts({PROXY_HOST: proxy.address})
+    corporate_names(first, {proxy: PROXY_HOST})
     proxy.hosts({APNS_HOST: second.address})
     second.resolver(far.address)
     Dnsmasq(far, {APNS_HOST: far.address})

@@ -45,7 +45,7 @@ def pre(lab, origin=Origin, options=(), squid=None, credentials=None, password=N
     machines = lab.corporate()
     sender, middle, proxy = machines["sender"], machines["pre"], machines["proxy"]
     sender.hosts({APNS_HOST: middle.address})
-    middle.hosts({PROXY_HOST: proxy.address})
+    corporate_names(middle, {proxy: PROXY_HOST})
     proxy.hosts({APNS_HOST: machines["origin"].address})
     gate = Squid(proxy)
     if squid:
@@ -63,6 +63,13 @@ def pre(lab, origin=Origin, options=(), squid=None, credentials=None, password=N
     relay.secret("proxy.pw", (password or PASSWORD) + "\n")
     site = Site(world, machines, relay, far, gate, relay.root)
     return up(site) if start else site
+
+
+def corporate_names(machine, names):
+    """A company's name server: it knows the proxies, it does not know the world."""
+    first = next(iter(names))
+    Dnsmasq(first, {name: proxy.address for proxy, name in names.items()})
+    machine.resolver(first.address)
 
 
 def up(site):
@@ -122,5 +129,5 @@ SENDERS = {
     "pushy": lambda site, job: senders.pushy(site.sender, job),
 }
 
-__all__ = ["APNS_HOST", "PROXY_HOST", "PROXY_URL", "SENDERS", "Site", "basic", "flat", "listener",
+__all__ = ["APNS_HOST", "PROXY_HOST", "PROXY_URL", "SENDERS", "Site", "basic", "corporate_names", "flat", "listener",
            "post", "pre", "route", "up", "via_proxy"]

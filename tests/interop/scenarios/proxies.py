@@ -5,13 +5,13 @@ import threading
 from kit import senders
 from kit.lab import expect, read_lines, wait_until
 from kit.ledger import COUNT, Job, compare, compare_after_faults, refused_by_relay
-from kit.peers import PROXY_HOST, Kdc, Mitmproxy, Origin, Squid, Tinyproxy
+from kit.peers import PROXY_HOST, Dnsmasq, Kdc, Mitmproxy, Origin, Squid, Tinyproxy
 from kit.pki import APNS_HOST, World
 from kit.registry import scenario
 from kit.relay import Relay, build, proxies
 
 from . import placements
-from .placements import PASSWORD, PROXY_URL, USER, Site, basic, route
+from .placements import PASSWORD, PROXY_URL, USER, Site, basic, corporate_names, route
 
 QUICK = [route(deadline="3s")]
 
@@ -73,7 +73,7 @@ def _negotiate(lab, principal_known):
     machines = lab.corporate()
     middle, proxy = machines["pre"], machines["proxy"]
     machines["sender"].hosts({APNS_HOST: middle.address})
-    middle.hosts({PROXY_HOST: proxy.address})
+    corporate_names(middle, {proxy: PROXY_HOST})
     proxy.hosts({APNS_HOST: machines["origin"].address})
     kdc = Kdc(proxy)
     keytab = kdc.keytab(USER, middle.directory / "svc.keytab")
@@ -84,7 +84,7 @@ def _negotiate(lab, principal_known):
     origin = Origin(machines["origin"], world)
     relay = Relay(
         middle, proxies(PROXY_URL, roots=world.root,
-                        credentials={"negotiate": {"spn": f"HTTP/{PROXY_HOST}"}}),
+                        credentials={"negotiate": {"spn": f"HTTP@{PROXY_HOST}"}}),
         routes=QUICK, binary=build("negotiate"),
         env={**kdc.env, "KRB5_CLIENT_KTNAME": str(keytab),
              "KRB5CCNAME": f"MEMORY:relay-{lab.serial}"}).up()
@@ -96,8 +96,10 @@ def negotiate_right(lab):
     """Negotiate against a real KDC, by keytab."""
     site = _negotiate(lab, True)
     _delivers(site)
-    expect(any(f"{USER}@" in line or USER in line for line in site.squid.log()),
-           f"Squid saw no principal: {site.squid.log()[:2]}")
+    # Squid logs a tunnel when it has ended.
+    site.relay.stop()
+    log = wait_until(site.squid.log, "Squid's log")
+    expect(any(USER in line for line in log), f"Squid saw no principal: {log[:2]}")
 
 
 @scenario("ci")
@@ -154,8 +156,8 @@ def first_proxy_killed(lab):
                              outside=("proxy", "proxyb", "origin"))
     middle = machines["pre"]
     machines["sender"].hosts({APNS_HOST: middle.address})
-    middle.hosts({"proxy-a.corp.example": machines["proxy"].address,
-                  "proxy-b.corp.example": machines["proxyb"].address})
+    corporate_names(middle, {machines["proxy"]: "proxy-a.corp.example",
+                             machines["proxyb"]: "proxy-b.corp.example"})
     squids = []
     for name in ("proxy", "proxyb"):
         machines[name].hosts({APNS_HOST: machines["origin"].address})
@@ -196,9 +198,10 @@ def never_a_bypass(lab):
     """With every proxy down the answer is not_sent; nothing goes out directly."""
     site = placements.pre(lab, routes=QUICK)
     # A way past the proxy exists: the network is the same, the name is known.
-    site.machines["pre"].hosts({PROXY_HOST: site.machines["proxy"].address,
-                                APNS_HOST: site.machines["origin"].addresses[0]})
-    site.machines["origin"].plug(_network(site, "sender"), 50)
+    far = site.machines["origin"].plug(_network(site, "sender"), 50)
+    site.machines["pre"].hosts({APNS_HOST: far.addresses[1]})
+    Dnsmasq(far, {APNS_HOST: far.addresses[1]})
+    site.machines["pre"].resolver(far.addresses[1])
     site.squid.process.kill()
     job = Job(site.world, count=4, roots=site.roots)
     answers = senders.curl(site.sender, job, site.world, "http1.1", parallel=4)
@@ -237,7 +240,7 @@ def mitmproxy(lab):
 
 def _names(machines):
     machines["sender"].hosts({APNS_HOST: machines["pre"].address})
-    machines["pre"].hosts({PROXY_HOST: machines["proxy"].address})
+    corporate_names(machines["pre"], {machines["proxy"]: PROXY_HOST})
     machines["proxy"].hosts({APNS_HOST: machines["origin"].address})
 
 
