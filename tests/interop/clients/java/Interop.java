@@ -119,7 +119,9 @@ public final class Interop {
     Semaphore done = new Semaphore(0);
     for (String line : pushes) {
       String[] push = line.split(" ", 3);
-      gate.acquire();
+      if (!gate.tryAcquire(20, TimeUnit.SECONDS)) {
+        break;
+      }
       SimpleApnsPushNotification note = new SimpleApnsPushNotification(
           push[0], args[7], push[2], null, DeliveryPriority.IMMEDIATE, PushType.ALERT, null,
           UUID.fromString(push[1]));
@@ -129,8 +131,8 @@ public final class Interop {
         done.release();
       });
     }
-    done.tryAcquire(pushes.size(), 120, TimeUnit.SECONDS);
-    client.close().get(10, TimeUnit.SECONDS);
+    done.tryAcquire(pushes.size(), 20 + pushes.size() / 10, TimeUnit.SECONDS);
+    System.out.flush();
   }
 
   private static synchronized String line(String token, String id,
