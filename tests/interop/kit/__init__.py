@@ -1,0 +1,1 @@
+"""The shared kit of the interop suite: machines, peers, senders and ledgers."""
