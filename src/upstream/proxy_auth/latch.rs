@@ -25,7 +25,8 @@ const PROOF_HOLDS: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct Latches(Mutex<BTreeMap<Key, Entry>>);
 
-type Key = (EgressName, Authority);
+/// An egress and one of its proxies.
+pub type Key = (EgressName, Authority);
 
 #[derive(Debug)]
 struct Entry {
@@ -65,11 +66,7 @@ impl Latches {
                     return Err(Latched);
                 }
                 let fresh = entry.proven.is_some_and(|at| at.elapsed() < PROOF_HOLDS);
-                if fresh || gate.is_some() {
-                    None
-                } else {
-                    Some(Arc::clone(&entry.gate))
-                }
+                if fresh || gate.is_some() { None } else { Some(Arc::clone(&entry.gate)) }
             };
             match waiting {
                 None => return Ok(Attempt { latches: self, key, digest, gate }),
@@ -80,6 +77,12 @@ impl Latches {
                 },
             }
         }
+    }
+
+    /// Whether these credentials are latched; nothing need be dialled then.
+    pub fn is_latched(&self, key: &Key, digest: [u8; 32]) -> bool {
+        let entries = self.lock();
+        entries.get(key).is_some_and(|one| one.digest == digest && one.refusals >= REFUSALS)
     }
 
     /// Forgets the refusals of every proxy of an egress; says whether any was latched.
@@ -127,6 +130,11 @@ impl Attempt<'_> {
             entry.refusals = entry.refusals.saturating_add(1);
             entry.proven = None;
         });
+    }
+
+    /// Whether others wait for its verdict.
+    pub const fn holds(&self) -> bool {
+        self.gate.is_some()
     }
 
     /// Lets the next one in although no verdict has come: a proxy that checks passwords answers
