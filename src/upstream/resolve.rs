@@ -225,15 +225,9 @@ async fn one_family(
 ) -> Result<Vec<IpAddr>, ResolveFault> {
     // The dot makes it absolute: no search list can complete it to something else.
     match resolver.lookup(format!("{name}."), family).await {
-        Ok(lookup) => Ok(lookup
-            .answers()
-            .iter()
-            .filter_map(|record| match &record.data {
-                RData::A(address) => Some(IpAddr::V4(address.0)),
-                RData::AAAA(address) => Some(IpAddr::V6(address.0)),
-                _ => None,
-            })
-            .collect()),
+        Ok(lookup) => {
+            Ok(lookup.answers().iter().filter_map(|record| address(&record.data)).collect())
+        }
         Err(NetError::Timeout) => Err(ResolveFault::Timeout),
         Err(NetError::Dns(DnsError::NoRecordsFound(none)))
             if none.response_code == ResponseCode::NoError =>
@@ -243,6 +237,14 @@ async fn one_family(
         Err(error) if error.is_nx_domain() => Err(ResolveFault::NotFound(Some(error))),
         Err(error) => Err(ResolveFault::Failed(error)),
     }
+}
+
+/// CNAMEs come along with the addresses that they lead to.
+fn address(data: &RData) -> Option<IpAddr> {
+    if let RData::A(address) = data {
+        return Some(address.0.into());
+    }
+    if let RData::AAAA(address) = data { Some(address.0.into()) } else { None }
 }
 
 /// IPv6 and IPv4 in turns, each family in the order given (RFC 8305 §4).

@@ -113,13 +113,13 @@ pub(super) fn tls(failure: TlsFailure, way: Way) -> HopError {
     }
     let (subject, issuer) = failure.chain.first().map_or((None, None), |leaf| names(leaf));
     let kind = tls_kind(&failure, subject.as_ref(), issuer.as_ref());
-    let hop = match &kind {
-        HopErrorKind::Certificate { reason, .. } => {
-            let self_signed = failure.chain.len() == 1 && subject == issuer;
-            certificate_hop(*reason, failure.inspected, self_signed, way)
-        }
-        HopErrorKind::Alert(_) | HopErrorKind::Protocol(_) => way.far_end(),
-        _ => way.between(),
+    let hop = if let HopErrorKind::Certificate { reason, .. } = &kind {
+        let self_signed = failure.chain.len() == 1 && subject == issuer;
+        certificate_hop(*reason, failure.inspected, self_signed, way)
+    } else if matches!(kind, HopErrorKind::Alert(_) | HopErrorKind::Protocol(_)) {
+        way.far_end()
+    } else {
+        way.between()
     };
     HopError::new(hop, Stage::Tls, kind).caused_by(failure.error)
 }
@@ -172,6 +172,7 @@ fn certificate_hop(reason: CertificateFault, inspected: bool, alone: bool, way: 
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "rustls adds variants at any time")]
 fn fault(error: &CertificateError) -> CertificateFault {
     match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {

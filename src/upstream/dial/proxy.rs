@@ -303,10 +303,11 @@ impl Talk<'_> {
             };
             match read {
                 Ok(0) => return reader.end().map_err(blame::tunnel),
-                Ok(n) => match reader.read(&buffer[..n]).map_err(blame::tunnel)? {
-                    Some(answer) => return Ok(answer),
-                    None => {}
-                },
+                Ok(n) => {
+                    if let Some(answer) = reader.read(&buffer[..n]).map_err(blame::tunnel)? {
+                        return Ok(answer);
+                    }
+                }
                 // A proxy that refuses and resets has still said why.
                 Err(error) => return reader.give_up().ok_or_else(|| broken(error)),
             }
@@ -340,12 +341,17 @@ enum Failover {
 }
 
 fn failover(error: &HopError) -> Failover {
-    match &error.kind {
-        HopErrorKind::ProxyRefused(refusal) if refusal.status < 500 => Failover::Never,
-        // Each proxy has credentials of its own.
+    // Each proxy has credentials of its own.
+    let credentials = matches!(
+        error.kind,
         HopErrorKind::CredentialsLatched
-        | HopErrorKind::CredentialsMissing(_)
-        | HopErrorKind::CredentialsRefused(_) => Failover::Next,
-        _ => Failover::Rest,
+            | HopErrorKind::CredentialsMissing(_)
+            | HopErrorKind::CredentialsRefused(_)
+    );
+    if let HopErrorKind::ProxyRefused(refusal) = &error.kind
+        && refusal.status < 500
+    {
+        return Failover::Never;
     }
+    if credentials { Failover::Next } else { Failover::Rest }
 }

@@ -84,12 +84,8 @@ impl NoConnection {
     /// An answer tells more than silence, silence more than a missing route.
     fn or(self, error: io::Error) -> Self {
         let kind = kind(&error);
-        let rank = |kind: &HopErrorKind| match kind {
-            HopErrorKind::Refused => 3,
-            HopErrorKind::Timeout => 2,
-            HopErrorKind::Unreachable => 0,
-            _ => 1,
-        };
+        let order = [HopErrorKind::Unreachable, HopErrorKind::Timeout, HopErrorKind::Refused];
+        let rank = |kind: &HopErrorKind| order.iter().position(|one| one == kind);
         if self.source.is_none() || rank(&kind) > rank(&self.kind) {
             return Self { kind, source: Some(error) };
         }
@@ -98,6 +94,7 @@ impl NoConnection {
 }
 
 /// The operating system's word in ours.
+#[expect(clippy::wildcard_enum_match_arm, reason = "not our enum, and it grows")]
 pub(super) fn kind(error: &io::Error) -> HopErrorKind {
     use io::ErrorKind as E;
     match error.kind() {

@@ -117,7 +117,7 @@ impl Entry {
 
 impl Attempt<'_> {
     /// The proxy took the credentials, whatever it said of the target.
-    pub fn accepted(mut self) {
+    pub fn accepted(self) {
         self.record(|entry| {
             entry.refusals = 0;
             entry.proven = Some(Instant::now());
@@ -125,7 +125,7 @@ impl Attempt<'_> {
     }
 
     /// The proxy refused the credentials.
-    pub fn refused(mut self) {
+    pub fn refused(self) {
         self.record(|entry| {
             entry.refusals = entry.refusals.saturating_add(1);
             entry.proven = None;
@@ -143,7 +143,7 @@ impl Attempt<'_> {
         self.gate = None;
     }
 
-    fn record(&mut self, change: impl FnOnce(&mut Entry)) {
+    fn record(&self, change: impl FnOnce(&mut Entry)) {
         let mut entries = self.latches.lock();
         let mine = entries.get_mut(&self.key).filter(|entry| entry.digest == self.digest);
         if let Some(entry) = mine {

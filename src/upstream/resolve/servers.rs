@@ -61,8 +61,10 @@ fn name_servers(text: &str) -> Vec<SocketAddr> {
     let lines = text.lines().map(|line| line.split_once(['#', ';']).map_or(line, |(it, _)| it));
     let server = |line: &str| {
         let mut words = line.split_ascii_whitespace();
-        let ip: IpAddr =
-            words.next().filter(|&word| word == "nameserver").and(words.next())?.parse().ok()?;
+        if words.next() != Some("nameserver") {
+            return None;
+        }
+        let ip: IpAddr = words.next()?.parse().ok()?;
         Some(SocketAddr::new(ip, 53))
     };
     lines.filter_map(server).collect()
