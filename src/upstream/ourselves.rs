@@ -137,7 +137,8 @@ fn signed_by(certificate: &X509Certificate<'_>, key: &[u8]) -> bool {
     let signature = certificate.signature_value.data.as_ref();
     let message = certificate.tbs_certificate.as_ref();
     // Rare (the name matched) and short: trying every algorithm spares mapping their names.
-    let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
+    let algorithms =
+        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
     algorithms.all.iter().any(|one| one.verify_signature(key, message, signature).is_ok())
 }
 

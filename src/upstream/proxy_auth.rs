@@ -212,6 +212,10 @@ impl Legs<'_> {
     }
 
     /// What a 407 asks for next.
+    #[cfg_attr(
+        not(feature = "negotiate"),
+        expect(clippy::unused_async, reason = "only GSSAPI waits here")
+    )]
     pub async fn next(&mut self, refused: &Refused) -> Result<Next, LegFault> {
         let Some(scheme) = self.scheme() else { return Ok(Next::NotOffered) };
         let mut ours = refused.challenges.iter().filter(|one| one.is(scheme));

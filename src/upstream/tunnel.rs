@@ -34,9 +34,8 @@ const TEXT_CAP: usize = 200;
 /// `Proxy-Connection: Keep-Alive`: without it old proxies close after the first 407 and NTLM
 /// never gets to its third leg. `authorization` is the whole value of `Proxy-Authorization`.
 pub fn request(target: &Authority, authorization: Option<&str>) -> Vec<u8> {
-    let mut head = format!(
-        "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nProxy-Connection: Keep-Alive\r\n"
-    );
+    let mut head =
+        format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nProxy-Connection: Keep-Alive\r\n");
     if let Some(value) = authorization {
         let _infallible = write!(head, "Proxy-Authorization: {value}\r\n");
     }

@@ -25,7 +25,8 @@ const PROOF_HOLDS: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct Latches(Mutex<BTreeMap<Key, Entry>>);
 
-type Key = (EgressName, Authority);
+/// An egress and one of its proxies.
+pub type Key = (EgressName, Authority);
 
 #[derive(Debug)]
 struct Entry {
@@ -65,11 +66,7 @@ impl Latches {
                     return Err(Latched);
                 }
                 let fresh = entry.proven.is_some_and(|at| at.elapsed() < PROOF_HOLDS);
-                if fresh || gate.is_some() {
-                    None
-                } else {
-                    Some(Arc::clone(&entry.gate))
-                }
+                if fresh || gate.is_some() { None } else { Some(Arc::clone(&entry.gate)) }
             };
             match waiting {
                 None => return Ok(Attempt { latches: self, key, digest, gate }),
@@ -80,6 +77,12 @@ impl Latches {
                 },
             }
         }
+    }
+
+    /// Whether these credentials are latched; nothing need be dialled then.
+    pub fn is_latched(&self, key: &Key, digest: [u8; 32]) -> bool {
+        let entries = self.lock();
+        entries.get(key).is_some_and(|one| one.digest == digest && one.refusals >= REFUSALS)
     }
 
     /// Forgets the refusals of every proxy of an egress; says whether any was latched.
@@ -114,7 +117,7 @@ impl Entry {
 
 impl Attempt<'_> {
     /// The proxy took the credentials, whatever it said of the target.
-    pub fn accepted(mut self) {
+    pub fn accepted(self) {
         self.record(|entry| {
             entry.refusals = 0;
             entry.proven = Some(Instant::now());
@@ -122,11 +125,16 @@ impl Attempt<'_> {
     }
 
     /// The proxy refused the credentials.
-    pub fn refused(mut self) {
+    pub fn refused(self) {
         self.record(|entry| {
             entry.refusals = entry.refusals.saturating_add(1);
             entry.proven = None;
         });
+    }
+
+    /// Whether others wait for its verdict.
+    pub const fn holds(&self) -> bool {
+        self.gate.is_some()
     }
 
     /// Lets the next one in although no verdict has come: a proxy that checks passwords answers
@@ -135,7 +143,7 @@ impl Attempt<'_> {
         self.gate = None;
     }
 
-    fn record(&mut self, change: impl FnOnce(&mut Entry)) {
+    fn record(&self, change: impl FnOnce(&mut Entry)) {
         let mut entries = self.latches.lock();
         let mine = entries.get_mut(&self.key).filter(|entry| entry.digest == self.digest);
         if let Some(entry) = mine {

@@ -271,8 +271,7 @@ mod tests {
     fn ms_nlmp_4_2_4_vectors() {
         let account = Account::new("User", "Domain", "Password");
         assert_eq!(hex(account.key.as_slice()), "0c868a403bfd7a93a3001ef22ef02e3f");
-        let target =
-            [av(2, &utf16("Domain")), av(1, &utf16("Server")), av(AV_END, &[])].concat();
+        let target = [av(2, &utf16("Domain")), av(1, &utf16("Server")), av(AV_END, &[])].concat();
         let response = respond(&account.key, SERVER, NONCE, 0, &target);
         assert_eq!(hex(&response.message[..16]), "68cd0ab851e51c96aabc927bebef6a1c");
         assert_eq!(hex(response.session_key.as_slice()), "8de40ccadbc14a82f15cb0ad0de95ca3");
@@ -283,8 +282,7 @@ mod tests {
     #[test]
     fn the_whole_answer_carries_the_vectors_without_a_timestamp() {
         let account = Account::new("User", "Domain", "Password");
-        let target =
-            [av(2, &utf16("Domain")), av(1, &utf16("Server")), av(AV_END, &[])].concat();
+        let target = [av(2, &utf16("Domain")), av(1, &utf16("Server")), av(AV_END, &[])].concat();
         let asked = challenge(0xe28a_8233, &target);
         let answer = authenticate(&account, &negotiate(), &asked, NONCE, 0).unwrap();
         assert_eq!(hex(&field(&answer, 20)[..16]), "68cd0ab851e51c96aabc927bebef6a1c");

@@ -61,7 +61,10 @@ fn name_servers(text: &str) -> Vec<SocketAddr> {
     let lines = text.lines().map(|line| line.split_once(['#', ';']).map_or(line, |(it, _)| it));
     let server = |line: &str| {
         let mut words = line.split_ascii_whitespace();
-        let ip: IpAddr = words.next().filter(|&word| word == "nameserver").and(words.next())?.parse().ok()?;
+        if words.next() != Some("nameserver") {
+            return None;
+        }
+        let ip: IpAddr = words.next()?.parse().ok()?;
         Some(SocketAddr::new(ip, 53))
     };
     lines.filter_map(server).collect()
@@ -111,11 +114,20 @@ mod tests {
             (stub, &["", real][..], "192.0.2.53:53, [2001:db8::53]:53", false),
             (stub, &[stub], "127.0.0.53:53 (on this machine)", true),
             ("", &[], "127.0.0.1:53 (on this machine)", true),
-            ("nameserver\nnameserver fe80::1%eth0 ; x\n", &[real], "192.0.2.53:53, [2001:db8::53]:53", false),
+            (
+                "nameserver\nnameserver fe80::1%eth0 ; x\n",
+                &[real],
+                "192.0.2.53:53, [2001:db8::53]:53",
+                false,
+            ),
         ] {
             let (_folder, files) = files(resolv, upstreams);
             let servers = Servers::find(&[], &files);
-            assert_eq!((servers.to_string().as_str(), servers.stub), (expected, marked), "{resolv}");
+            assert_eq!(
+                (servers.to_string().as_str(), servers.stub),
+                (expected, marked),
+                "{resolv}"
+            );
         }
         let (_folder, files) = files(real, &[]);
         let own = Servers::find(&["127.0.0.1:5353".parse().unwrap()], &files);

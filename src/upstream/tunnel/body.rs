@@ -121,8 +121,13 @@ impl Body {
         match self.step {
             Step::Done => Drained::Whole,
             Step::Broken => Drained::Never,
-            _ if self.octets > PAGE_DRAIN_CAP => Drained::Never,
-            _ => Drained::NotYet,
+            Step::Chunk(_) | Step::Close | Step::Length(_) | Step::Size(_) | Step::Trailer(_) => {
+                if self.octets > PAGE_DRAIN_CAP {
+                    Drained::Never
+                } else {
+                    Drained::NotYet
+                }
+            }
         }
     }
 
@@ -136,7 +141,8 @@ impl Body {
             },
             Step::Trailer(line) if line.len() > LINE_CAP => Step::Broken,
             Step::Trailer(line) if line.trim_ascii().is_empty() => Step::Done,
-            _ => Step::Trailer(Vec::new()),
+            Step::Trailer(_) => Step::Trailer(Vec::new()),
+            Step::Broken | Step::Chunk(_) | Step::Close | Step::Done | Step::Length(_) => return,
         };
         self.step = next;
     }

@@ -103,7 +103,10 @@ fn f2_the_body_of_a_407_is_drained_so_that_the_connection_stays() {
 #[test]
 fn a_page_without_end_costs_a_bounded_amount() {
     let mut reader = AnswerReader::default();
-    assert_eq!(reader.read(b"HTTP/1.1 407 No\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap(), None);
+    assert_eq!(
+        reader.read(b"HTTP/1.1 407 No\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap(),
+        None
+    );
     let mut fed = 0;
     let answer = loop {
         fed += 4096 + 7;
@@ -125,7 +128,9 @@ fn heads_without_end_and_other_protocols_are_told_apart() {
     let mut drip = AnswerReader::default();
     let fault = (0..3000).find_map(|_| drip.read(b"HTTP/1.1 100 C\r\n\r\n").err());
     assert_eq!(fault, Some(TunnelFault::Endless));
-    for other in [&b"<html>\n"[..], b"\x15\x03\x01\x00\x02\x02\x0a", b"SSH-2.0-x\r\n", b"\0\0\x12\x04"] {
+    for other in
+        [&b"<html>\n"[..], b"\x15\x03\x01\x00\x02\x02\x0a", b"SSH-2.0-x\r\n", b"\0\0\x12\x04"]
+    {
         assert!(matches!(read_whole(other), Err(TunnelFault::NotHttp(_))), "{other:?}");
     }
     assert_eq!(AnswerReader::default().end(), Err(TunnelFault::Closed));
