@@ -197,7 +197,7 @@ fn prepare<U: Upstream>(
         port: translate::named_port(head, permit, sender.connect_target.as_ref()),
         request,
         credential,
-        deadline,
+        deadline: deadline.into(),
         presence: presence.clone(),
     };
     Ok(Ready { push, sent })
@@ -265,7 +265,7 @@ fn shorten<U: Upstream>(
     }
     let down_for = down_for(relay, exchange, push.port, push.credential.as_ref());
     if down_for.is_some_and(|down| down >= YOUNG_OUTAGE) {
-        push.deadline = push.deadline.min(Instant::now() + LONG_OUTAGE_WAIT);
+        push.deadline = push.deadline.min(tokio::time::Instant::now() + LONG_OUTAGE_WAIT);
     }
     (down_for, push)
 }
