@@ -374,3 +374,68 @@ async fn b4_rapid_reset_ends_the_connection_and_no_other() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn large_heads_get_our_431_up_to_twice_the_limit() {
+    use crate::downstream::listener::testing::block;
+    on_data_plane(async {
+        let mut kit = start(Http2Limits { head: 1024, ..Http2Limits::default() }, 65_536);
+        kit.raw.hello(&[]).await;
+        let value = "x".repeat(120);
+        // 157 octets a field: below the limit, ours, and h2's bare answer.
+        for (stream, count, flags) in [(1, 3, 5), (3, 8, 4), (5, 20, 5)] {
+            let mut fields = vec![
+                (":method", "POST"),
+                (":scheme", "https"),
+                (":authority", "api.push.apple.com"),
+                (":path", "/ok"),
+            ];
+            fields.resize(4 + count, ("x-abc", value.as_str()));
+            kit.raw.write(&frame(HEADERS, 5, stream, &block(&fields))).await;
+            let head = kit.raw.find(HEADERS).await;
+            assert_eq!((head.stream, head.flags), (stream, flags));
+            assert_eq!(head.body[0] == 0x88, count == 3, "200 only below the limit");
+        }
+        assert_eq!(kit.handle.begun.borrow().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_trickled_body_gets_408_and_never_leaves() {
+    on_data_plane(async {
+        let body = Duration::from_millis(50);
+        let mut kit = start(Http2Limits { body, ..Http2Limits::default() }, 65_536);
+        kit.raw.hello(&[]).await;
+        kit.raw.write(&post(1, "/ok", false)).await;
+        kit.raw.write(&frame(DATA, 0, 1, b"x")).await;
+        let head = kit.raw.find(HEADERS).await;
+        // 408 in HPACK's Huffman code: 011010 00000 011110 and ones.
+        assert!(head.body.windows(3).any(|w| w == [0x68, 0x0f, 0x7f]), "{:x?}", head.body);
+        assert!(kit.handle.begun.borrow().is_empty());
+    })
+    .await;
+}
+
+// A truncated body never leaves: content-length and DATA must agree (RFC 9113 §8.1.1).
+#[tokio::test]
+async fn a_body_of_another_length_never_leaves() {
+    use crate::downstream::listener::testing::block;
+    on_data_plane(async {
+        let mut kit = start(Http2Limits::default(), 65_536);
+        kit.raw.hello(&[]).await;
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":authority", "api.push.apple.com"),
+            (":path", "/ok"),
+            ("content-length", "10"),
+        ];
+        kit.raw.write(&frame(HEADERS, 4, 1, &block(&fields))).await;
+        kit.raw.write(&frame(DATA, 1, 1, b"short")).await;
+        let reset = kit.raw.find(RESET).await;
+        assert_eq!((reset.stream, code(&reset)), (1, 1), "PROTOCOL_ERROR");
+        assert!(kit.handle.begun.borrow().is_empty());
+    })
+    .await;
+}
