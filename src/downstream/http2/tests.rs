@@ -439,3 +439,67 @@ async fn a_body_of_another_length_never_leaves() {
     })
     .await;
 }
+
+/// Writes down what each write carried.
+struct Writes(DuplexStream, Rc<std::cell::RefCell<Vec<Vec<u8>>>>);
+
+impl AsyncRead for Writes {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Writes {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.1.borrow_mut().push(buf.to_vec());
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+// Every write becomes a TLS record.
+#[tokio::test]
+async fn headers_and_data_leave_in_one_write() {
+    on_data_plane(async {
+        let (near, far) = duplex(65_536);
+        let writes = Rc::default();
+        let io = Writes(far, Rc::clone(&writes));
+        let handle = Rc::new(Obedient::default());
+        let limits = Http2Limits::default();
+        tokio::task::spawn_local(serve(io, sender(true), handle, limits, Lease::new()));
+        let mut raw = Raw(near);
+        raw.hello(&[]).await;
+        raw.write(&post(1, "/bad", true)).await;
+        raw.find(DATA).await;
+        let text = br#"{"reason":"Forbidden"}"#;
+        let writes = writes.borrow();
+        let with_data: Vec<_> =
+            writes.iter().filter(|w| w.windows(text.len()).any(|part| part == text)).collect();
+        assert_eq!(with_data.len(), 1);
+        let head = with_data[0].windows(9).find(|f| f[3] == HEADERS && f[8] == 1 && f[0] == 0);
+        assert!(head.is_some(), "the write that carries DATA carries HEADERS too");
+        assert!(with_data[0].len() > 9 + 9 + text.len());
+    })
+    .await;
+}
