@@ -39,6 +39,9 @@ const STREAM_WINDOW: u32 = 128 * 1024;
 /// Streams that the peer reset before we looked at them; more is a rapid reset attack
 /// (CVE-2023-44487). A sender that gives up does so after seconds, not within one read.
 const RESET_BEFORE_ACCEPT: usize = 50;
+/// Streams of our own reset that are remembered, so that a late frame for them is no error: as
+/// many as may be refused at once.
+const RESETS_REMEMBERED: usize = 500;
 /// Streams that we reset for the peer's errors (CVE-2025-8671); no honest sender makes any.
 const RESET_BY_ERROR: usize = 100;
 /// Answer octets that h2 buffers for a stream: the largest answer that upstream may give.
@@ -134,7 +137,7 @@ fn builder(limits: &Http2Limits) -> h2::server::Builder {
         // Up to twice our own limit the 431 is ours and speaks the provider's dialect.
         .max_header_list_size(u32::try_from(limits.head * 2).unwrap_or(u32::MAX))
         .max_frame_size(16_384)
-        .max_concurrent_reset_streams(RESET_BEFORE_ACCEPT)
+        .max_concurrent_reset_streams(RESETS_REMEMBERED)
         .max_pending_accept_reset_streams(RESET_BEFORE_ACCEPT)
         .max_local_error_reset_streams(Some(RESET_BY_ERROR))
         .max_send_buffer_size(SEND_BUFFER);

@@ -374,3 +374,132 @@ async fn b4_rapid_reset_ends_the_connection_and_no_other() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn large_heads_get_our_431_up_to_twice_the_limit() {
+    use crate::downstream::listener::testing::block;
+    on_data_plane(async {
+        let mut kit = start(Http2Limits { head: 1024, ..Http2Limits::default() }, 65_536);
+        kit.raw.hello(&[]).await;
+        let value = "x".repeat(120);
+        // 157 octets a field: below the limit, ours, and h2's bare answer.
+        for (stream, count, flags) in [(1, 3, 5), (3, 8, 4), (5, 20, 5)] {
+            let mut fields = vec![
+                (":method", "POST"),
+                (":scheme", "https"),
+                (":authority", "api.push.apple.com"),
+                (":path", "/ok"),
+            ];
+            fields.resize(4 + count, ("x-abc", value.as_str()));
+            kit.raw.write(&frame(HEADERS, 5, stream, &block(&fields))).await;
+            let head = kit.raw.find(HEADERS).await;
+            assert_eq!((head.stream, head.flags), (stream, flags));
+            assert_eq!(head.body[0] == 0x88, count == 3, "200 only below the limit");
+        }
+        assert_eq!(kit.handle.begun.borrow().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_trickled_body_gets_408_and_never_leaves() {
+    on_data_plane(async {
+        let body = Duration::from_millis(50);
+        let mut kit = start(Http2Limits { body, ..Http2Limits::default() }, 65_536);
+        kit.raw.hello(&[]).await;
+        kit.raw.write(&post(1, "/ok", false)).await;
+        kit.raw.write(&frame(DATA, 0, 1, b"x")).await;
+        let head = kit.raw.find(HEADERS).await;
+        // 408 in HPACK's Huffman code: 011010 00000 011110 and ones.
+        assert!(head.body.windows(3).any(|w| w == [0x68, 0x0f, 0x7f]), "{:x?}", head.body);
+        assert!(kit.handle.begun.borrow().is_empty());
+    })
+    .await;
+}
+
+// A truncated body never leaves: content-length and DATA must agree (RFC 9113 §8.1.1).
+#[tokio::test]
+async fn a_body_of_another_length_never_leaves() {
+    use crate::downstream::listener::testing::block;
+    on_data_plane(async {
+        let mut kit = start(Http2Limits::default(), 65_536);
+        kit.raw.hello(&[]).await;
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":authority", "api.push.apple.com"),
+            (":path", "/ok"),
+            ("content-length", "10"),
+        ];
+        kit.raw.write(&frame(HEADERS, 4, 1, &block(&fields))).await;
+        kit.raw.write(&frame(DATA, 1, 1, b"short")).await;
+        let reset = kit.raw.find(RESET).await;
+        assert_eq!((reset.stream, code(&reset)), (1, 1), "PROTOCOL_ERROR");
+        assert!(kit.handle.begun.borrow().is_empty());
+    })
+    .await;
+}
+
+/// Writes down what each write carried.
+struct Writes(DuplexStream, Rc<std::cell::RefCell<Vec<Vec<u8>>>>);
+
+impl AsyncRead for Writes {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Writes {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.1.borrow_mut().push(buf.to_vec());
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+// Every write becomes a TLS record.
+#[tokio::test]
+async fn headers_and_data_leave_in_one_write() {
+    on_data_plane(async {
+        let (near, far) = duplex(65_536);
+        let writes = Rc::default();
+        let io = Writes(far, Rc::clone(&writes));
+        let handle = Rc::new(Obedient::default());
+        let limits = Http2Limits::default();
+        tokio::task::spawn_local(serve(io, sender(true), handle, limits, Lease::new()));
+        let mut raw = Raw(near);
+        raw.hello(&[]).await;
+        raw.write(&post(1, "/bad", true)).await;
+        raw.find(DATA).await;
+        let text = br#"{"reason":"Forbidden"}"#;
+        let writes = writes.borrow();
+        let with_data: Vec<_> =
+            writes.iter().filter(|w| w.windows(text.len()).any(|part| part == text)).collect();
+        assert_eq!(with_data.len(), 1);
+        let head = with_data[0].windows(9).find(|f| f[3] == HEADERS && f[8] == 1 && f[0] == 0);
+        assert!(head.is_some(), "the write that carries DATA carries HEADERS too");
+        assert!(with_data[0].len() > 9 + 9 + text.len());
+    })
+    .await;
+}

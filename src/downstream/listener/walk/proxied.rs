@@ -42,14 +42,17 @@ impl<H: Handle, C: Carry> Walk<H, C> {
     }
 
     fn no_way(&self, target: &Authority, error: &HopError) -> Turned {
-        tracing::warn!(
-            client = %self.client,
-            %target,
-            hop = %error.hop,
-            stage = %error.stage,
-            cause = %error.kind,
-            "nothing could be carried"
-        );
+        // Senders come again at once: an outage must not flood the log.
+        if self.front.lines.pass() {
+            tracing::warn!(
+                client = %self.client,
+                %target,
+                hop = %error.hop,
+                stage = %error.stage,
+                cause = %error.kind,
+                "nothing could be carried"
+            );
+        }
         Turned::Ended
     }
 
