@@ -54,7 +54,7 @@ pub(super) async fn connect(
             Ok(None) if more => {}
             Ok(None) => return Err(worst),
             Err(_elapsed) if Instant::now() >= until => {
-                return Err(NoConnection { kind: HopErrorKind::Timeout, source: None });
+                return Err(worst.or(io::ErrorKind::TimedOut.into()));
             }
             Err(_elapsed) => {}
         }

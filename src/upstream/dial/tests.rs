@@ -1,5 +1,7 @@
 //! Dials against scripted proxies and TLS servers on loopback.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test expects one kind and shows any other")]
+
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use crate::config::{
     Admin, Audit, BasicCredentials, Dns, EgressProxy, LaneLimits, Limits, Log, LogFormat,
     ProxyCredentials, Secret, SecretSource,
 };
-use crate::hop::Unobserved;
+use crate::hop::{CertificateFault, Finding, LoopCause, Unobserved};
 use crate::pki::roots::Roots;
 use crate::upstream::ourselves::fingerprint;
 
@@ -168,7 +170,7 @@ async fn our_own_key_and_our_own_issuer_are_recognised() {
         let key = fingerprint(&rcgen::PublicKeyData::subject_public_key_info(&leaf.signing_key));
         let origin = serve(leaf, &[b"h2"]).await;
         let setup = Setup::direct(&ca).pin("origin.example:443", origin.address);
-        setup.own.set_issuers(&[ours.certificate.clone()]);
+        setup.own.set_issuers(std::slice::from_ref(&ours.certificate));
         if known {
             setup.own.set_keys(vec![key]);
         }
@@ -184,7 +186,7 @@ async fn our_own_key_and_our_own_issuer_are_recognised() {
     // A relay as next hop may show it, when the roots allow.
     let origin = ours.serve("origin.example", &[]).await;
     let setup = Setup::direct(&ours).pin("origin.example:443", origin.address);
-    setup.own.set_issuers(&[ours.certificate.clone()]);
+    setup.own.set_issuers(std::slice::from_ref(&ours.certificate));
     let mut target = target("origin.example", Offer::H2AndHttp1);
     (target.relay_next_hop, target.demand_h2) = (true, false);
     assert!(within(setup.dialer().dial(&target, &Unobserved)).await.is_ok());

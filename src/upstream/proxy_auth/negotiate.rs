@@ -30,7 +30,7 @@ pub(super) async fn step(
         let mut context = match context {
             Some(context) => context,
             None => {
-                let target = Name::new(name.as_bytes(), Some(&GSS_NT_HOSTBASED_SERVICE))?;
+                let target = Name::new(name.as_bytes(), Some(GSS_NT_HOSTBASED_SERVICE))?;
                 let flags = CtxFlags::GSS_C_MUTUAL_FLAG;
                 Context(ClientCtx::new(None, target, flags, Some(GSS_MECH_SPNEGO)))
             }
