@@ -116,6 +116,9 @@ pub(super) fn tls(failure: TlsFailure, way: Way) -> HopError {
     let hop = if let HopErrorKind::Certificate { reason, .. } = &kind {
         let self_signed = failure.chain.len() == 1 && subject == issuer;
         certificate_hop(*reason, failure.inspected, self_signed, way)
+    } else if matches!(&kind, HopErrorKind::Alert(alert) if alert.ends_with("(120)")) {
+        // The origins that are asked for h2 speak it; who refuses it is another, and unnamed.
+        way.between()
     } else if matches!(kind, HopErrorKind::Alert(_) | HopErrorKind::Protocol(_)) {
         way.far_end()
     } else {

@@ -113,6 +113,7 @@ async fn alert_120_is_passed_on_by_name() {
     let origin = ca.serve("origin.example", &[b"http/1.1"]).await;
     let setup = Setup::direct(&ca).pin("origin.example:443", origin.address);
     let error = setup.dial("origin.example", Offer::H2).await.unwrap_err();
+    assert_eq!(error.hop, Hop::Network);
     let HopErrorKind::Alert(alert) = error.kind else { panic!("{error:?}") };
     assert_eq!(alert, "NoApplicationProtocol (120)");
 }
@@ -160,6 +161,27 @@ async fn c7_an_address_of_our_own_is_not_dialled() {
     }
     let accepted = timeout(Duration::from_millis(20), listener.accept()).await;
     assert!(accepted.is_err(), "it was dialled");
+}
+
+/// C7: a name server on this machine that answers with our own address.
+#[tokio::test]
+async fn c7_a_stub_that_leads_home_is_named_before_anything_is_dialled() {
+    let ca = Ca::new("Test Root");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let home = "127.0.0.1".parse().unwrap();
+    let (server, _task) = crate::upstream::resolve::tests::scripted_server(home).await;
+    let mut setup = Setup::direct(&ca);
+    setup.egress.dns.servers = vec![server];
+    setup.own.set_listening(vec![SocketAddr::new("0.0.0.0".parse().unwrap(), port)]);
+    let mut target = target("origin.example", Offer::H2);
+    target.port = port;
+    let seen = Recorded::default();
+    let error = within(setup.dialer().dial(&target, &seen)).await.unwrap_err();
+    assert_eq!((error.hop, error.stage), (Hop::RelayHost, Stage::Resolve));
+    assert_eq!(error.kind, HopErrorKind::Loop(LoopCause::Stub));
+    assert_eq!(seen.stages(), [Stage::Resolve]);
+    assert!(timeout(Duration::from_millis(20), listener.accept()).await.is_err());
 }
 
 #[tokio::test]

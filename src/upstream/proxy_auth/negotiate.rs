@@ -46,3 +46,17 @@ pub(super) async fn step(
         Err(ended) => Err(fault(ended.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No machine has a ticket for a name under `.invalid`, whatever its Kerberos is.
+    #[tokio::test]
+    async fn without_a_ticket_the_fault_names_the_service() {
+        let fault = step(None, "HTTP@proxy.invalid", None).await.unwrap_err();
+        let LegFault::Gss { service, reason } = fault else { panic!("{fault:?}") };
+        assert_eq!(service, "HTTP@proxy.invalid");
+        assert!(!reason.is_empty());
+    }
+}
