@@ -272,7 +272,7 @@ impl fmt::Display for Source {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     #[test]
@@ -285,8 +285,10 @@ mod tests {
         assert_eq!(interleave(vec!["10.0.0.1".parse().unwrap(); 99]).len(), ADDRESSES_CAP);
     }
 
-    /// Answers every A question with 192.0.2.1 and every AAAA question with nothing.
-    async fn scripted_server() -> (SocketAddr, tokio::task::JoinHandle<Vec<u8>>) {
+    /// Answers the A question with this address and the AAAA question with nothing.
+    pub(in crate::upstream) async fn scripted_server(
+        ip: std::net::Ipv4Addr,
+    ) -> (SocketAddr, tokio::task::JoinHandle<Vec<u8>>) {
         let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let task = tokio::spawn(async move {
@@ -300,8 +302,8 @@ mod tests {
                 answer[2..4].copy_from_slice(&[0x81, 0x80]);
                 answer[6..12].copy_from_slice(&[0, u8::from(is_a), 0, 0, 0, 0]);
                 if is_a {
-                    answer
-                        .extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 1]);
+                    answer.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4]);
+                    answer.extend_from_slice(&ip.octets());
                 }
                 last = buffer[12..question_end].to_vec();
                 socket.send_to(&answer, from).await.unwrap();
@@ -316,7 +318,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let hosts = folder.path().join("hosts");
         std::fs::write(&hosts, "127.0.0.1 api.push.apple.com proxy.corp.example\n").unwrap();
-        let (server, task) = scripted_server().await;
+        let (server, task) = scripted_server("192.0.2.1".parse().unwrap()).await;
         let dns = Dns { servers: vec![server], hosts_file: false };
         let missing = folder.path().join("none");
         let files = Files { hosts, resolv: missing.clone(), upstreams: vec![missing] };

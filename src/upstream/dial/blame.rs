@@ -116,6 +116,9 @@ pub(super) fn tls(failure: TlsFailure, way: Way) -> HopError {
     let hop = if let HopErrorKind::Certificate { reason, .. } = &kind {
         let self_signed = failure.chain.len() == 1 && subject == issuer;
         certificate_hop(*reason, failure.inspected, self_signed, way)
+    } else if matches!(&kind, HopErrorKind::Alert(alert) if alert.ends_with("(120)")) {
+        // The origins that are asked for h2 speak it; who refuses it is another, and unnamed.
+        way.between()
     } else if matches!(kind, HopErrorKind::Alert(_) | HopErrorKind::Protocol(_)) {
         way.far_end()
     } else {
@@ -186,5 +189,45 @@ fn fault(error: &CertificateError) -> CertificateFault {
         }
         CertificateError::UnknownIssuer => CertificateFault::UnknownIssuer,
         _ => CertificateFault::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::resolve::Servers;
+
+    /// C7: one hop, one exact reason.
+    #[test]
+    fn c7_where_our_own_address_came_from_is_told_apart() {
+        let server = |stub| {
+            Source::Servers(Servers { addresses: vec!["192.0.2.53:53".parse().unwrap()], stub })
+        };
+        for (source, led, hop, cause) in [
+            (Source::HostsFile, false, Hop::RelayHost, LoopCause::HostsFile),
+            (server(true), false, Hop::RelayHost, LoopCause::Stub),
+            (server(false), false, Hop::Resolver, LoopCause::Zone),
+            (server(false), true, Hop::RelayHost, LoopCause::Proxy),
+            (Source::Literal, true, Hop::RelayHost, LoopCause::Proxy),
+        ] {
+            let error = own_address(&source, led);
+            assert_eq!((error.hop, error.kind), (hop, HopErrorKind::Loop(cause)), "{source:?}");
+        }
+    }
+
+    #[test]
+    fn failed_lookups_are_the_resolvers_or_our_configurations() {
+        for (fault, hop, kind) in [
+            (ResolveFault::NotFound(None), Hop::Resolver, HopErrorKind::NameNotFound),
+            (ResolveFault::Timeout, Hop::Resolver, HopErrorKind::Timeout),
+            (
+                ResolveFault::NoServer,
+                Hop::RelayHost,
+                HopErrorKind::Io(std::io::ErrorKind::NotFound),
+            ),
+        ] {
+            let error = resolve(fault);
+            assert_eq!((error.hop, error.stage, error.kind), (hop, Stage::Resolve, kind));
+        }
     }
 }

@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
 use super::blame;
-use super::{Dialer, DialerError, Opened, Out, Shown, Transport, ends, tcp};
+use super::rungs::{Shown, ends};
+use super::{Dialer, DialerError, Opened, Out, Transport, tcp};
 use crate::config::material::ProxyMaterial;
 use crate::config::{Egress, EgressProxy};
 use crate::hop::{Fact, Finding, Hop, HopError, HopErrorKind, Observe, Stage};

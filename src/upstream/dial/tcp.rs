@@ -54,7 +54,7 @@ pub(super) async fn connect(
             Ok(None) if more => {}
             Ok(None) => return Err(worst),
             Err(_elapsed) if Instant::now() >= until => {
-                return Err(NoConnection { kind: HopErrorKind::Timeout, source: None });
+                return Err(worst.or(io::ErrorKind::TimedOut.into()));
             }
             Err(_elapsed) => {}
         }
@@ -105,5 +105,55 @@ pub(super) fn kind(error: &io::Error) -> HopErrorKind {
             HopErrorKind::Closed
         }
         other => HopErrorKind::Io(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn closed() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    }
+
+    /// D7: all addresses are tried.
+    #[tokio::test]
+    async fn d7_the_next_address_follows_a_refusal_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let open = listener.local_addr().unwrap();
+        let addresses = [closed().await, closed().await, open];
+        let until = Instant::now() + Duration::from_secs(10);
+        let stream = connect(&addresses, None, until).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), open);
+        assert!(stream.nodelay().unwrap() && SockRef::from(&stream).keepalive().unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_source_address_is_bound_and_other_families_are_left_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let open = listener.local_addr().unwrap();
+        let until = Instant::now() + Duration::from_secs(10);
+        let source: IpAddr = "127.0.0.9".parse().unwrap();
+        let v6 = "[::1]:1".parse().unwrap();
+        let stream = connect(&[v6, open], Some(source), until).await.unwrap();
+        assert_eq!(stream.local_addr().unwrap().ip(), source);
+        let none = connect(&[v6], Some(source), until).await.unwrap_err();
+        assert_eq!(none.kind, HopErrorKind::Unreachable);
+    }
+
+    #[test]
+    fn the_most_telling_fault_is_reported() {
+        let first = NoConnection { kind: HopErrorKind::Unreachable, source: None };
+        let kinds = [
+            io::ErrorKind::NetworkUnreachable,
+            io::ErrorKind::ConnectionRefused,
+            io::ErrorKind::TimedOut,
+        ];
+        let worst = kinds.into_iter().fold(first, |worst, kind| worst.or(kind.into()));
+        assert_eq!(worst.kind, HopErrorKind::Refused);
     }
 }

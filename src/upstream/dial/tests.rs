@@ -1,5 +1,7 @@
 //! Dials against scripted proxies and TLS servers on loopback.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test expects one kind and shows any other")]
+
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use crate::config::{
     Admin, Audit, BasicCredentials, Dns, EgressProxy, LaneLimits, Limits, Log, LogFormat,
     ProxyCredentials, Secret, SecretSource,
 };
-use crate::hop::Unobserved;
+use crate::hop::{CertificateFault, Finding, LoopCause, Unobserved};
 use crate::pki::roots::Roots;
 use crate::upstream::ourselves::fingerprint;
 
@@ -111,6 +113,7 @@ async fn alert_120_is_passed_on_by_name() {
     let origin = ca.serve("origin.example", &[b"http/1.1"]).await;
     let setup = Setup::direct(&ca).pin("origin.example:443", origin.address);
     let error = setup.dial("origin.example", Offer::H2).await.unwrap_err();
+    assert_eq!(error.hop, Hop::Network);
     let HopErrorKind::Alert(alert) = error.kind else { panic!("{error:?}") };
     assert_eq!(alert, "NoApplicationProtocol (120)");
 }
@@ -160,6 +163,27 @@ async fn c7_an_address_of_our_own_is_not_dialled() {
     assert!(accepted.is_err(), "it was dialled");
 }
 
+/// C7: a name server on this machine that answers with our own address.
+#[tokio::test]
+async fn c7_a_stub_that_leads_home_is_named_before_anything_is_dialled() {
+    let ca = Ca::new("Test Root");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let home = "127.0.0.1".parse().unwrap();
+    let (server, _task) = crate::upstream::resolve::tests::scripted_server(home).await;
+    let mut setup = Setup::direct(&ca);
+    setup.egress.dns.servers = vec![server];
+    setup.own.set_listening(vec![SocketAddr::new("0.0.0.0".parse().unwrap(), port)]);
+    let mut target = target("origin.example", Offer::H2);
+    target.port = port;
+    let seen = Recorded::default();
+    let error = within(setup.dialer().dial(&target, &seen)).await.unwrap_err();
+    assert_eq!((error.hop, error.stage), (Hop::RelayHost, Stage::Resolve));
+    assert_eq!(error.kind, HopErrorKind::Loop(LoopCause::Stub));
+    assert_eq!(seen.stages(), [Stage::Resolve]);
+    assert!(timeout(Duration::from_millis(20), listener.accept()).await.is_err());
+}
+
 #[tokio::test]
 async fn our_own_key_and_our_own_issuer_are_recognised() {
     let (ca, ours) = (Ca::new("Test Root"), Ca::new("Our Issuer"));
@@ -168,7 +192,7 @@ async fn our_own_key_and_our_own_issuer_are_recognised() {
         let key = fingerprint(&rcgen::PublicKeyData::subject_public_key_info(&leaf.signing_key));
         let origin = serve(leaf, &[b"h2"]).await;
         let setup = Setup::direct(&ca).pin("origin.example:443", origin.address);
-        setup.own.set_issuers(&[ours.certificate.clone()]);
+        setup.own.set_issuers(std::slice::from_ref(&ours.certificate));
         if known {
             setup.own.set_keys(vec![key]);
         }
@@ -184,7 +208,7 @@ async fn our_own_key_and_our_own_issuer_are_recognised() {
     // A relay as next hop may show it, when the roots allow.
     let origin = ours.serve("origin.example", &[]).await;
     let setup = Setup::direct(&ours).pin("origin.example:443", origin.address);
-    setup.own.set_issuers(&[ours.certificate.clone()]);
+    setup.own.set_issuers(std::slice::from_ref(&ours.certificate));
     let mut target = target("origin.example", Offer::H2AndHttp1);
     (target.relay_next_hop, target.demand_h2) = (true, false);
     assert!(within(setup.dialer().dial(&target, &Unobserved)).await.is_ok());

@@ -30,7 +30,7 @@ pub(super) async fn step(
         let mut context = match context {
             Some(context) => context,
             None => {
-                let target = Name::new(name.as_bytes(), Some(&GSS_NT_HOSTBASED_SERVICE))?;
+                let target = Name::new(name.as_bytes(), Some(GSS_NT_HOSTBASED_SERVICE))?;
                 let flags = CtxFlags::GSS_C_MUTUAL_FLAG;
                 Context(ClientCtx::new(None, target, flags, Some(GSS_MECH_SPNEGO)))
             }
@@ -44,5 +44,19 @@ pub(super) async fn step(
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => Err(fault(crate::hop::clean(error.to_string().as_bytes(), 300))),
         Err(ended) => Err(fault(ended.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No machine has a ticket for a name under `.invalid`, whatever its Kerberos is.
+    #[tokio::test]
+    async fn without_a_ticket_the_fault_names_the_service() {
+        let fault = step(None, "HTTP@proxy.invalid", None).await.unwrap_err();
+        let LegFault::Gss { service, reason } = fault else { panic!("{fault:?}") };
+        assert_eq!(service, "HTTP@proxy.invalid");
+        assert!(!reason.is_empty());
     }
 }
