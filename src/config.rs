@@ -3,10 +3,10 @@
 //! `raw` mirrors relay.yaml, `validate` turns it into these types and collects every problem,
 //! `material` reads the files that the configuration names. Nothing here opens a port.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,16 +16,22 @@ use ipnet::IpNet;
 use crate::names::{Authority, Host, HostName};
 use crate::provider::{Dialect, Provider};
 
+pub mod effective;
+pub mod flows;
 pub mod material;
 pub mod problem;
 pub mod raw;
 pub mod secret;
 pub mod validate;
 
+#[cfg(test)]
+mod shipped;
+
+pub use problem::{Invalid, Places, Problem};
 pub use secret::{Secret, SecretSource};
 
 /// relay.yaml, validated. No file that it names has been read yet.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Where it was read from; relative paths were resolved against its folder.
     pub path: PathBuf,
@@ -39,7 +45,8 @@ pub struct Config {
     pub routes: Vec<Arc<Route>>,
     /// The ways out, by name; `direct` is always there.
     pub egress: BTreeMap<EgressName, Arc<Egress>>,
-    /// The issuer that mints leaves; `None` when leaves are brought.
+    /// The issuer that mints leaves, as written; `None` = the default files, when they exist
+    /// ([`Config::issuer_files`]).
     pub issuer: Option<KeyPairFiles>,
     /// Leaves brought as files.
     pub leaves: Vec<KeyPairFiles>,
@@ -51,6 +58,37 @@ pub struct Config {
     pub log: Log,
     /// The audit log.
     pub audit: Audit,
+    /// Where everything stands in the file, for problems that are found later.
+    pub places: Arc<Places>,
+}
+
+impl Config {
+    /// The hosts whose TLS ends here: each needs a leaf.
+    pub fn hosts(&self) -> BTreeSet<HostName> {
+        let ended = self.routes.iter().filter(|route| route.tls == TlsMode::Terminate);
+        ended.flat_map(|route| &route.hosts).map(|host| host.host.clone()).collect()
+    }
+
+    /// The folder of relay.yaml, absolute: what relative paths are relative to.
+    pub fn folder(&self) -> PathBuf {
+        folder_of(&self.path)
+    }
+
+    /// Where the issuer is, or would be: as written, else certs/issuer.pem and certs/issuer.key
+    /// beside relay.yaml.
+    pub fn issuer_files(&self) -> KeyPairFiles {
+        self.issuer.clone().unwrap_or_else(|| {
+            let certs = self.folder().join("certs");
+            KeyPairFiles { chain: certs.join("issuer.pem"), key: certs.join("issuer.key") }
+        })
+    }
+}
+
+/// The folder of a file, absolute where the working directory is known.
+fn folder_of(file: &Path) -> PathBuf {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or_else(|| Path::new("."));
+    std::path::absolute(folder).unwrap_or_else(|_no_working_directory| folder.to_owned())
 }
 
 /// `placement:`.
@@ -199,6 +237,27 @@ pub enum PathPattern {
     Segment(String, String),
 }
 
+impl PathPattern {
+    /// A pattern of a preset's table: `*` at the end is any rest, elsewhere one segment.
+    pub fn preset(text: &str) -> Self {
+        match text.split_once('*') {
+            None => Self::Exact(text.to_owned()),
+            Some((prefix, "")) => Self::Prefix(prefix.to_owned()),
+            Some((prefix, suffix)) => Self::Segment(prefix.to_owned(), suffix.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(path) => f.write_str(path),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+            Self::Segment(prefix, suffix) => write!(f, "{prefix}*{suffix}"),
+        }
+    }
+}
+
 /// `http` or `https`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scheme {
@@ -258,6 +317,16 @@ pub enum Protocol {
     H2,
     /// HTTP/1.1 only.
     Http1,
+}
+
+impl EgressName {
+    /// The name of the way out that is always there.
+    pub const DIRECT: &str = "direct";
+
+    /// The way out that is always there.
+    pub fn direct() -> Self {
+        Self(Self::DIRECT.into())
+    }
 }
 
 /// A key of `egress:`.

@@ -1,1 +1,54 @@
-//! placeholder
+//! APNs: hosts, ports and paths (Apple, "Sending notification requests to APNs" and "Sending
+//! channel management requests to APNs").
+//!
+//! Tables only. Production and sandbox each have a device host, a broadcast host and a channel
+//! management host with a port of its own; `api.development` is an older name of the sandbox
+//! that senders still use.
+
+use super::{Dialect, Environment, PresetHost};
+
+/// 2197 lets a firewall pass APNs and no other HTTPS.
+pub const PORTS: &[u16] = &[443, 2197];
+/// Channel management in production.
+pub const MANAGEMENT_PORT: u16 = 2196;
+/// Channel management in the sandbox.
+pub const SANDBOX_MANAGEMENT_PORT: u16 = 2195;
+
+const BROADCAST: (&[&str], &str) = (&["POST"], "/4/broadcasts/apps/*");
+
+/// Apple's prose names the device host for broadcasts too, its examples the broadcast host.
+const DEVICE: &[(&[&str], &str)] = &[(&["POST"], "/3/device/*"), BROADCAST];
+
+const MANAGEMENT: &[(&[&str], &str)] =
+    &[(&["POST", "GET", "DELETE"], "/1/apps/*/channels"), (&["GET"], "/1/apps/*/all-channels")];
+
+const fn host(
+    host: &'static str,
+    ports: &'static [u16],
+    permitted: &'static [(&'static [&'static str], &'static str)],
+    environment: Environment,
+) -> PresetHost {
+    let dialect = Dialect::Apns;
+    PresetHost { host, ports, tls: true, dialect, permitted, environment: Some(environment) }
+}
+
+/// Every host of APNs.
+pub const HOSTS: &[PresetHost] = &[
+    host("api.push.apple.com", PORTS, DEVICE, Environment::Production),
+    host("api-broadcast.push.apple.com", PORTS, &[BROADCAST], Environment::Production),
+    host(
+        "api-manage-broadcast.push.apple.com",
+        &[MANAGEMENT_PORT],
+        MANAGEMENT,
+        Environment::Production,
+    ),
+    host("api.sandbox.push.apple.com", PORTS, DEVICE, Environment::Sandbox),
+    host("api.development.push.apple.com", PORTS, DEVICE, Environment::Sandbox),
+    host("api-broadcast.sandbox.push.apple.com", PORTS, &[BROADCAST], Environment::Sandbox),
+    host(
+        "api-manage-broadcast.sandbox.push.apple.com",
+        &[SANDBOX_MANAGEMENT_PORT],
+        MANAGEMENT,
+        Environment::Sandbox,
+    ),
+];
