@@ -331,3 +331,20 @@ fn show_prints_what_openssl_prints_and_how_to_trust_it() {
     let empty = tempfile::tempdir().unwrap();
     assert!(refused(&ca(empty.path(), &["show"]), 64).contains("ca init"));
 }
+
+#[test]
+fn hosts_come_from_relay_yaml_where_none_are_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/relay.yaml"), path.join("relay.yaml")).unwrap();
+    let args = ["init", "--root-key", "root.key", "--algorithm", "p256"];
+    let text = ok(&ca(path, &args));
+    assert!(text.contains("  api.push.apple.com\n"), "{text}");
+    assert!(text.contains("  api.sandbox.push.apple.com\n"), "{text}");
+
+    fs::write(path.join("bad.yaml"), "version: [\n").unwrap();
+    let args = ["init", "--root-key", "two.key", "--dir", "two", "--config", "bad.yaml"];
+    let text = refused(&ca(path, &args), 78);
+    assert!(text.contains("bad.yaml:1:"), "{text}");
+    assert!(!path.join("two.key").exists());
+}

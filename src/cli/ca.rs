@@ -11,11 +11,13 @@ use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 
+use crate::config::Config;
+use crate::config::problem::Invalid;
 use crate::names::HostName;
 use crate::pki::ca::{self as authority, CaError, MintError, SignError};
 use crate::pki::pem::{self, PemError};
 
-use super::EXIT_USAGE;
+use super::{EXIT_CONFIG, EXIT_USAGE};
 
 mod csr;
 mod extend;
@@ -78,12 +80,21 @@ struct Hosts {
     /// A host the issuer may speak for; may be repeated
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<String>,
+    /// The file whose routed hosts count, beside --host [default: relay.yaml, where no --host is]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 impl Hosts {
     /// The hosts given; empty when none were.
     fn names(&self) -> Result<BTreeSet<HostName>, Failure> {
-        Ok(authority::host_names(self.hosts.iter().map(String::as_str))?)
+        let mut names = authority::host_names(self.hosts.iter().map(String::as_str))?;
+        let usual = Path::new("relay.yaml");
+        let usual = (names.is_empty() && usual.exists()).then_some(usual);
+        if let Some(config) = self.config.as_deref().or(usual) {
+            names.extend(Config::load(config)?.hosts());
+        }
+        Ok(names)
     }
 }
 
@@ -92,6 +103,8 @@ impl Hosts {
 enum Failure {
     #[error("{0}")]
     Usage(String),
+    #[error("the configuration is not valid\n{0}")]
+    Config(#[from] Invalid),
     #[error(transparent)]
     Pem(#[from] PemError),
     #[error(transparent)]
@@ -127,6 +140,7 @@ pub fn run(args: Args) -> ExitCode {
             let _ = writeln!(anstream::stderr(), "pushrelay ca: {}", Whole(&failure));
             match failure {
                 Failure::Usage(_) => ExitCode::from(EXIT_USAGE),
+                Failure::Config(_) => ExitCode::from(EXIT_CONFIG),
                 Failure::Pem(_)
                 | Failure::Ca(_)
                 | Failure::Mint(_)

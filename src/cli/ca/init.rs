@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args) -> Result<String, Failure> {
     let hosts = args.hosts.names()?;
     if hosts.is_empty() {
         return Err(Failure::Usage(
-            "no hosts: name those that the relay stands in for, each with --host".to_owned(),
+            "no hosts: name relay.yaml with --config, or each host with --host".to_owned(),
         ));
     }
     let root_path = args.dir.join(ROOT);
