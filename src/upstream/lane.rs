@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::budget::Budget;
 use super::connection::ExchangeFailure;
 use super::dial::{DialFacts, Target};
+use super::lanes::Totals;
 use super::replay::MAX_REPLAYS;
 use super::tls::Offer;
 use super::{Answered, Delivery, Push, Unanswered, connection, http1};
@@ -601,6 +602,17 @@ impl<D: DialOrigin> Lane<D> {
         for wire in wires {
             wire.retire();
             self.forget(wire.id());
+        }
+    }
+
+    /// Adds its figures to its egress' totals.
+    pub fn add_to(&self, totals: &mut Totals) {
+        totals.waiting += self.waiting.borrow().len();
+        for wire in self.wires.borrow().iter() {
+            match wire {
+                Wire::Http1(_) => totals.http1 += 1,
+                Wire::Http2(_) => totals.http2 += 1,
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use super::budget::Budget;
 use super::lane::{DialOrigin, Lane, LaneCounters, LaneTarget};
 use super::{Answered, Credential, Delivery, Push, Unanswered};
-use crate::config::{Config, Egress, EgressName, NextHop, Protocol, Scheme};
+use crate::config::{Config, Egress, EgressName, NextHop, Protocol, Route, RouteHost, Scheme};
 use crate::hop::{Hop, HopError, HopErrorKind, Stage};
 use crate::names::Host;
 use crate::pki::Identity;
@@ -54,6 +54,19 @@ impl<D> Wiring<D> {
     pub fn new(dialer: D, config: &Config, identities: Vec<Option<Arc<Identity>>>) -> Self {
         Self { dialer: Rc::new(dialer), egress: config.egress.clone(), identities }
     }
+}
+
+/// Figures of an egress.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Totals {
+    /// Lanes.
+    pub lanes: usize,
+    /// Pushes waiting in them.
+    pub waiting: usize,
+    /// HTTP/2 connections.
+    pub http2: usize,
+    /// HTTP/1.1 connections.
+    pub http1: usize,
 }
 
 /// The lanes.
@@ -116,14 +129,19 @@ impl<D: DialOrigin> Lanes<D> {
         lane.send(push).await
     }
 
-    /// For how long the lane of a push has been down.
-    pub fn down_for(&self, push: &Push) -> Option<Duration> {
-        let key = key_of(push);
+    /// For how long the lane of such pushes has been down.
+    pub fn down_for(
+        &self,
+        route: &Route,
+        host: &RouteHost,
+        credential: Option<&Credential>,
+    ) -> Option<Duration> {
+        let key = key_of(route, host, credential);
         self.lanes.borrow().get(&key).and_then(|lane| lane.down_for())
     }
 
     async fn lane_for(&self, push: &Push) -> Result<Rc<Lane<D>>, HopError> {
-        let key = key_of(push);
+        let key = key_of(&push.route, &push.host, push.credential.as_ref());
         let deadline = push.deadline;
         loop {
             let freed = self.settled.notified();
@@ -271,6 +289,19 @@ impl<D: DialOrigin> Lanes<D> {
         entries.collect()
     }
 
+    /// Totals of every egress, for the gauges; an egress without lanes is there with zeros.
+    pub fn totals(&self) -> BTreeMap<EgressName, Totals> {
+        let wiring = self.wiring.borrow();
+        let mut totals: BTreeMap<_, _> =
+            wiring.egress.keys().map(|name| (name.clone(), Totals::default())).collect();
+        for (key, lane) in self.lanes.borrow().iter() {
+            let total = totals.entry(key.egress.clone()).or_default();
+            total.lanes += 1;
+            lane.add_to(total);
+        }
+        totals
+    }
+
     /// A handle for tasks that must not keep the lanes alive.
     pub fn downgrade(&self) -> Weak<Self> {
         self.me.clone()
@@ -298,16 +329,16 @@ impl Drop for Counted<'_> {
     }
 }
 
-fn key_of(push: &Push) -> LaneKey {
-    let own_lane = push.route.provider_identity.is_some() || push.route.next_hop != NextHop::Origin;
+fn key_of(route: &Route, host: &RouteHost, credential: Option<&Credential>) -> LaneKey {
+    let own_lane = route.provider_identity.is_some() || route.next_hop != NextHop::Origin;
     LaneKey {
-        egress: push.route.egress.clone(),
-        scheme: push.host.scheme,
-        host: push.host.origin.clone(),
-        ports: push.host.ports.clone(),
-        protocol: push.host.protocol,
-        credential: push.credential.clone(),
-        route: own_lane.then(|| push.route.name.as_str().into()),
+        egress: route.egress.clone(),
+        scheme: host.scheme,
+        host: host.origin.clone(),
+        ports: host.ports.clone(),
+        protocol: host.protocol,
+        credential: credential.cloned(),
+        route: own_lane.then(|| route.name.as_str().into()),
     }
 }
 

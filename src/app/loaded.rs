@@ -1,0 +1,118 @@
+//! A configuration with everything that it names, ready to be served.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::sign::CertifiedKey;
+
+use crate::config::Config;
+use crate::config::material::Material;
+use crate::downstream::listener::{HostRule, Hosts};
+use crate::downstream::tls::CertificateSource;
+use crate::names::HostName;
+use crate::pki::leaf::{LeafError, LeafStore};
+use crate::relay::route::RouteTable;
+use crate::upstream::ourselves::Ourselves;
+
+/// Read, checked, minted. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The files that it names.
+    pub material: Arc<Material>,
+    /// The leaves of every terminated host.
+    pub leaves: Arc<LeafStore>,
+    /// The routes' hosts.
+    pub hosts: Arc<RoutedHosts>,
+}
+
+/// Why it cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadedError {
+    /// A hostname is to be ended here, and there is no certificate for it.
+    #[error(
+        "no leaf for {0}, and no issuer to mint one: `pushrelay ca init --root-key FILE` makes an \
+         issuer, `leaves:` names certificates of your own, `tls: passthrough` needs none"
+    )]
+    NoLeaf(HostName),
+    /// The issuer cannot mint.
+    #[error("the leaves cannot be minted")]
+    Leaves(#[from] LeafError),
+    /// TLS of a listener cannot be set up.
+    #[error("listener {listener}: TLS cannot be set up")]
+    Tls {
+        /// Whose.
+        listener: String,
+        /// Why.
+        #[source]
+        source: crate::downstream::tls::TlsPlanError,
+    },
+    /// An egress cannot be used.
+    #[error("the egress cannot be set up")]
+    Dialer(#[from] crate::upstream::dial::DialerError),
+}
+
+impl Loaded {
+    /// Mints what is to be minted.
+    pub fn new(config: Config, material: Material) -> Result<Self, LoadedError> {
+        let ends_tls = config.listeners.iter().any(|listener| {
+            listener.accept.tls || listener.accept.connect
+        });
+        // A relay that only takes plain HTTP shows no certificate.
+        let hosts = if ends_tls { config.hosts() } else { Default::default() };
+        let leaves = LeafStore::new(material.issuer.clone(), material.leaves.clone(), hosts)?;
+        if let Some(host) = leaves.uncovered().into_iter().next() {
+            return Err(LoadedError::NoLeaf(host));
+        }
+        let hosts = Arc::new(RoutedHosts(RouteTable::new(&config)));
+        Ok(Self {
+            config: Arc::new(config),
+            material: Arc::new(material),
+            leaves: Arc::new(leaves),
+            hosts,
+        })
+    }
+
+    /// Re-mints leaves that are due; a failure is logged and the old leaf stays.
+    pub(super) fn renew(&self) {
+        let renewal = self.leaves.renew(SystemTime::now());
+        for host in &renewal.renewed {
+            tracing::info!(%host, "leaf renewed");
+        }
+        for (host, error) in &renewal.failed {
+            tracing::error!(%host, %error, "leaf cannot be renewed");
+        }
+    }
+
+    /// Says what is ours, so that a loop is recognised.
+    pub(super) fn tell(&self, own: &Ourselves) {
+        own.set_keys(self.leaves.own_keys());
+        if let Some(issuer) = &self.material.issuer {
+            own.set_issuers(issuer.chain());
+        }
+    }
+}
+
+/// The route table as the front door asks it.
+#[derive(Debug)]
+pub struct RoutedHosts(RouteTable);
+
+impl Hosts for RoutedHosts {
+    fn find(&self, host: &HostName) -> Option<HostRule> {
+        let rule = self.0.host_rule(host)?;
+        Some(HostRule {
+            tls: rule.tls,
+            ports: rule.ports,
+            apns: rule.apns,
+            scheme: rule.scheme,
+            route_index: rule.first.index,
+        })
+    }
+}
+
+impl CertificateSource for LeafStore {
+    fn leaf(&self, host: &HostName, ecdsa_ok: bool) -> Option<Arc<CertifiedKey>> {
+        Self::leaf(self, host, ecdsa_ok)
+    }
+}
