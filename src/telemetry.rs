@@ -7,8 +7,9 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
@@ -45,12 +46,15 @@ pub enum LogError {
 ///
 /// # Errors
 /// See [`LogError`].
-pub fn start(log: &Log, dropped: &Dropped) -> Result<(), LogError> {
-    let filter = EnvFilter::builder().parse(&log.level)?;
+pub fn start(log: &Log, dropped: &Dropped) -> Result<Logs, LogError> {
+    // Access lines have a switch of their own and do not fall to a high level.
+    let filter = EnvFilter::builder().parse(format!("access=info,{}", log.level))?;
     let registry = tracing_subscriber::registry().with(filter);
+    let mut logs = Logs(None);
     match log.format {
         LogFormat::Text => {
             let lines = Lines::start(io::stderr(), dropped.clone())?;
+            logs.0 = Some(lines.clone());
             // Escape codes belong to a terminal; behind a pipe they are noise.
             let ansi = io::IsTerminal::is_terminal(&io::stderr());
             let layer = tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(lines);
@@ -58,12 +62,13 @@ pub fn start(log: &Log, dropped: &Dropped) -> Result<(), LogError> {
         }
         LogFormat::Json => {
             let lines = Lines::start(io::stderr(), dropped.clone())?;
+            logs.0 = Some(lines.clone());
             let layer = tracing_subscriber::fmt::layer().json().flatten_event(true);
             registry.with(layer.with_writer(lines)).try_init()?;
         }
         LogFormat::Journald => start_journald(registry)?,
     }
-    Ok(())
+    Ok(logs)
 }
 
 #[cfg(target_os = "linux")]
@@ -85,6 +90,43 @@ fn start_journald<S>(_registry: S) -> Result<(), LogError> {
     Err(LogError::Io(io::Error::new(io::ErrorKind::Unsupported, "there is no journald here")))
 }
 
+/// The log that was started, to be emptied before the process ends.
+#[derive(Debug)]
+pub struct Logs(Option<Lines>);
+
+impl Logs {
+    /// Waits until everything written so far is out, at most `patience`; was it?
+    pub fn flush(&self, patience: Duration) -> bool {
+        self.0.as_ref().is_none_or(|lines| flush(&lines.to, patience))
+    }
+}
+
+/// What travels to a writing thread.
+#[derive(Debug)]
+enum Entry<T> {
+    /// To be written.
+    Item(T),
+    /// To be answered once everything before it is written.
+    Flush(SyncSender<()>),
+}
+
+/// Waits for a writing thread, at most `patience`. Blocks: for the end of the process only.
+fn flush<T>(to: &SyncSender<Entry<T>>, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    let (done, written) = sync_channel(1);
+    loop {
+        match to.try_send(Entry::Flush(done.clone())) {
+            Ok(()) => break,
+            Err(TrySendError::Disconnected(_)) => return false,
+            Err(TrySendError::Full(_)) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Err(TrySendError::Full(_)) => return false,
+        }
+    }
+    written.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
+}
+
 /// Counts what could not be written down. Shared by every log; a metric shows it.
 #[derive(Debug, Clone, Default)]
 pub struct Dropped(Arc<AtomicU64>);
@@ -104,7 +146,7 @@ impl Dropped {
 /// Whole lines on their way to the thread that writes them.
 #[derive(Debug, Clone)]
 pub struct Lines {
-    to: SyncSender<Vec<u8>>,
+    to: SyncSender<Entry<Vec<u8>>>,
     dropped: Dropped,
 }
 
@@ -120,10 +162,18 @@ impl Lines {
     }
 }
 
-fn write_lines(mut out: impl Write, from: &Receiver<Vec<u8>>) {
-    while let Ok(line) = from.recv() {
-        // A closed standard error is no reason to stop relaying.
-        let _ = out.write_all(&line).and_then(|()| out.flush());
+fn write_lines(mut out: impl Write, from: &Receiver<Entry<Vec<u8>>>) {
+    while let Ok(entry) = from.recv() {
+        match entry {
+            // A closed standard error is no reason to stop relaying.
+            Entry::Item(line) => {
+                let _ = out.write_all(&line).and_then(|()| out.flush());
+            }
+            // Who asked may have stopped waiting.
+            Entry::Flush(done) => {
+                let _ = done.try_send(());
+            }
+        }
     }
 }
 
@@ -155,7 +205,7 @@ impl Write for Line<'_> {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        if self.lines.to.try_send(std::mem::take(&mut self.text)).is_err() {
+        if self.lines.to.try_send(Entry::Item(std::mem::take(&mut self.text))).is_err() {
             self.lines.dropped.count();
         }
     }
@@ -190,6 +240,8 @@ mod tests {
             lines.make_writer().write_all(b"line\n").unwrap();
         }
         assert!((9..=10).contains(&dropped.total()), "{}", dropped.total());
+        assert!(!flush(&lines.to, Duration::from_millis(20)), "a full one cannot be emptied");
         drop(free);
+        assert!(flush(&lines.to, Duration::from_secs(10)));
     }
 }

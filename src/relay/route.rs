@@ -244,7 +244,7 @@ mod tests {
         one.topics = vec!["com.example.one".into()];
         let mut two = apns_route("two", &["api.push.apple.com"]);
         two.topics = vec!["com.example.two".into(), "com.example.two.voip".into()];
-        let table = RouteTable::new(&config(vec![one.clone(), two.clone()]));
+        let table = RouteTable::new(&config(vec![one.clone(), two]));
         let with = |topic: Option<&str>| {
             let mut head = head("POST", "api.push.apple.com", "/3/device/ab");
             if let Some(topic) = topic {

@@ -1,6 +1,5 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -11,7 +10,8 @@ use super::*;
 use crate::config::{Config, NextHop, Secret, SecretSource};
 use crate::downstream::{Presence, Wire};
 use crate::hop::{Hop, HopError, HopErrorKind, Stage};
-use crate::telemetry::{AccessRecord, Dropped};
+use crate::telemetry::Dropped;
+use crate::telemetry::access::Captured;
 use crate::upstream::Delivery;
 
 const APNS: &str = "api.push.apple.com";
@@ -23,6 +23,7 @@ struct Table {
     sent: RefCell<Vec<Push>>,
     next: RefCell<VecDeque<Result<Answered, Unanswered>>>,
     down: Cell<Option<Duration>>,
+    hangs: Cell<bool>,
 }
 
 fn answered(status: u16, fields: &[(&'static str, &'static str)], body: &'static str) -> Answered {
@@ -42,6 +43,9 @@ fn unanswered(delivery: Delivery) -> Unanswered {
 impl Upstream for Table {
     async fn send(&self, push: Push) -> Result<Answered, Unanswered> {
         self.sent.borrow_mut().push(push);
+        if self.hangs.get() {
+            std::future::pending::<()>().await;
+        }
         let next = self.next.borrow_mut().pop_front();
         next.unwrap_or_else(|| Ok(answered(200, &[("apns-id", "x")], "")))
     }
@@ -53,7 +57,7 @@ impl Upstream for Table {
 
 struct Bench {
     relay: Relay<Table>,
-    lines: Receiver<AccessRecord>,
+    lines: Captured,
     listener: Arc<crate::config::Listener>,
 }
 
@@ -121,7 +125,7 @@ async fn a_push_is_carried_and_its_answer_comes_back_as_it_was() {
     let credential = sent[0].credential.as_ref().unwrap();
     assert_eq!((&*credential.team, &*credential.key), ("TEAM000001", "KEY0000001"));
     assert_eq!(sent[0].request.body(), "{}");
-    let line = bench.lines.try_recv().unwrap();
+    let line = bench.lines.next().unwrap();
     assert_eq!((line.outcome, line.status, line.replays), ("provider_refused", 410, 1));
     assert_eq!((line.upstream, line.upstream_protocol), (Some(7), Some("h2")));
     assert_eq!(bench.relay.under_way(), 0);
@@ -136,7 +140,7 @@ async fn h1_no_secret_reaches_an_access_line() {
     bench.answer(head.clone(), "the payload is a secret").await;
     let refusal = Refusal::Malformed("x").into();
     bench.relay.refuse(&sender(), Some(&head), None, refusal);
-    for line in [bench.lines.try_recv().unwrap(), bench.lines.try_recv().unwrap()] {
+    for line in [bench.lines.next().unwrap(), bench.lines.next().unwrap()] {
         let text = format!("{line:?} {}", serde_json::to_string(&line).unwrap());
         for canary in [TOKEN, &TOKEN[..16], &jwt[7..40], "c2lnbmF0dXJl", "payload"] {
             assert!(!text.contains(canary), "{canary} in {text}");
@@ -157,7 +161,7 @@ async fn mattermosts_ack_id_is_logged_and_unknown_is_a_fail_with_200() {
     let answer = bench.answer(head, body).await;
     assert_eq!(answer.status.as_u16(), 200);
     assert!(String::from_utf8_lossy(&answer.body).contains(r#""status":"FAIL""#));
-    let line = bench.lines.try_recv().unwrap();
+    let line = bench.lines.next().unwrap();
     assert_eq!(line.ack_id.as_deref(), Some("abc.1"));
     assert_eq!((line.outcome, line.hop, line.stage), ("unknown", "proxy", "connect"));
     assert!(line.cause.unwrap().contains("no answer in time"));
@@ -291,7 +295,7 @@ async fn what_a_relay_beyond_did_not_send_is_not_sent_here_either() {
         (answer.status.as_u16(), &answer.body[..]),
         (503, &br#"{"reason":"ServiceUnavailable"}"#[..])
     );
-    let line = pre.lines.try_recv().unwrap();
+    let line = pre.lines.next().unwrap();
     assert_eq!((line.outcome, line.hop, line.stage), ("not_sent", "resolver", "resolve"));
 }
 
@@ -305,4 +309,15 @@ fn refused_heads_are_answered_in_the_dialect_of_the_nearest_route() {
     let from = fixture::sender_with_sni(Some(APNS));
     let apns = bench.relay.refuse(&from, None, None, Refusal::TimedOut.into());
     assert_eq!((apns.status.as_u16(), &apns.body[..]), (408, &br#"{"reason":"RelayRefused"}"#[..]));
+}
+
+#[tokio::test]
+async fn a_lane_that_never_ends_is_unknown_soon_after_the_deadline() {
+    let bench = bench(&both(), &[], None);
+    bench.relay.upstream().hangs.set(true);
+    let mut head = push_head();
+    head.started = head.started.checked_sub(Duration::from_millis(6900)).unwrap();
+    let answer = bench.answer(head, "{}").await;
+    assert_eq!(&answer.body[..], br#"{"reason":"RelayOutcomeUnknown"}"#);
+    assert_eq!((answer.status.as_u16(), bench.relay.under_way()), (409, 0));
 }

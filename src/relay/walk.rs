@@ -10,7 +10,7 @@ use crate::hop::{Hop, HopError, HopErrorKind, Stage};
 use crate::provider::Provider;
 use crate::telemetry::Audit;
 use crate::telemetry::audit::Place;
-use crate::upstream::{Answered, Credential, Delivery, Push};
+use crate::upstream::{Answered, Credential, Delivery, Push, Unanswered};
 
 use super::answer::proxy_status;
 use super::answer::{Setting, YOUNG_OUTAGE, repeats_refused_streams, reply};
@@ -30,9 +30,12 @@ const LONG_OUTAGE_WAIT: Duration = Duration::from_secs(1);
 /// must be said.
 const CHAIN_MARGIN: Duration = Duration::from_millis(250);
 
-/// What became of an exchange, before it is told to anybody.
+/// Lanes end by the deadline. Should one ever not, the sender is told what is known before the
+/// Mattermost push proxy, a second after the default deadline, tries anew.
+const BACKSTOP: Duration = Duration::from_millis(250);
+
+/// What became of an exchange besides its result, before it is told to anybody.
 struct Fate {
-    result: Result<Judged, RelayError>,
     sent: Option<HeaderMap>,
     leg: Option<Leg>,
     replays: u8,
@@ -65,10 +68,15 @@ pub(super) async fn walk<U: Upstream>(relay: &Relay<U>, exchange: Exchange) -> R
     let plan = relay.plan();
     let place = relay.records.audit.as_ref().and_then(Audit::reserve);
     let fate = fate(relay, &plan, &exchange, &request_id, place.as_ref()).await;
-    let reply = tell(relay, &exchange, &fate, &request_id);
-    let (outcome, error) = match &fate.result {
-        Ok(judged) => (judged.outcome, None),
-        Err(error) => (error.outcome(), Some(error)),
+    let (result, fate) = fate;
+    let (reply, outcome, error) = match result {
+        Ok(judged) => {
+            relay.repeats.borrow_mut().ended(fate.likeness);
+            (Reply::Answer(judged.answer), judged.outcome, None)
+        }
+        Err(error) => {
+            (tell(relay, &exchange, &fate, &error, &request_id), error.outcome(), Some(error))
+        }
     };
     let ending = Ending {
         number,
@@ -81,7 +89,7 @@ pub(super) async fn walk<U: Upstream>(relay: &Relay<U>, exchange: Exchange) -> R
         body: &exchange.body,
         reply: &reply,
         outcome,
-        error,
+        error: error.as_ref(),
         replays: fate.replays,
         upstream: fate.leg,
     };
@@ -95,32 +103,29 @@ async fn fate<U: Upstream>(
     exchange: &Exchange,
     request_id: &str,
     place: Option<&Place>,
-) -> Fate {
+) -> (Result<Judged, RelayError>, Fate) {
     let likeness = relay.repeats.borrow().likeness(exchange);
     let started = relay.repeats.borrow().started(likeness, exchange.head.started);
-    let none = |result| Fate {
-        result,
-        sent: None,
-        leg: None,
-        replays: 0,
-        down_for: None,
-        likeness,
-        started,
-    };
+    let none = Fate { sent: None, leg: None, replays: 0, down_for: None, likeness, started };
     if exchange.permit.reserved {
         let answer = reserved::answer(&exchange.head, &exchange.sender, request_id);
-        return none(Ok(Judged { answer, outcome: Outcome::Accepted }));
+        return (Ok(Judged { answer, outcome: Outcome::Accepted }), none);
     }
     if let Err(error) = room(relay, plan, place) {
-        return none(Err(error));
+        return (Err(error), none);
     }
     let ready = match prepare(relay, plan, exchange, started) {
         Ok(ready) => ready,
-        Err(error) => return none(Err(error)),
+        Err(error) => return (Err(error), none),
     };
     let (down_for, push) = shorten(relay, exchange, ready.push);
     let handed_over = Instant::now();
-    let result = relay.upstream.send(push).await;
+    let latest = tokio::time::Instant::from_std(push.deadline + BACKSTOP);
+    let sending = relay.upstream.send(push);
+    let result = tokio::time::timeout_at(latest, sending).await.unwrap_or_else(|_late| {
+        let cause = HopError::new(Hop::RelayHost, Stage::Request, HopErrorKind::Timeout);
+        Err(Unanswered { delivery: Delivery::Unknown, cause, replays: 0 })
+    });
     let took = handed_over.elapsed();
     let (result, connection, replays) = match result {
         Ok(answered) => {
@@ -137,7 +142,7 @@ async fn fate<U: Upstream>(
         }
     };
     let leg = Some(Leg { connection, took });
-    Fate { result, sent: Some(ready.sent), leg, replays, down_for, likeness, started }
+    (result, Fate { sent: Some(ready.sent), leg, replays, down_for, ..none })
 }
 
 /// Is there room for one more, in the process and, where it binds, in the audit log?
@@ -304,15 +309,9 @@ fn tell<U: Upstream>(
     relay: &Relay<U>,
     exchange: &Exchange,
     fate: &Fate,
+    error: &RelayError,
     request_id: &str,
 ) -> Reply {
-    let error = match &fate.result {
-        Ok(judged) => {
-            relay.repeats.borrow_mut().ended(fate.likeness);
-            return Reply::Answer(judged.answer.clone());
-        }
-        Err(error) => error,
-    };
     let permit = &exchange.permit;
     let id = fate.sent.as_ref().unwrap_or(&exchange.head.headers).get("apns-id");
     let reply = reply(

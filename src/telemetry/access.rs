@@ -8,13 +8,13 @@ use std::hash::BuildHasher;
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::Dropped;
+use super::{Dropped, Entry, flush};
 
 /// Records waiting for the thread that formats them; about 1 KB each.
 const RECORDS: usize = 8192;
@@ -157,7 +157,7 @@ impl AccessRecord {
 /// The way to the thread that writes access lines.
 #[derive(Debug, Clone)]
 pub struct AccessLog {
-    to: Option<SyncSender<AccessRecord>>,
+    to: Option<SyncSender<Entry<AccessRecord>>>,
     dropped: Dropped,
     sample: u32,
     random: RandomState,
@@ -192,22 +192,48 @@ impl AccessLog {
 
     /// Hands a record over; never waits.
     pub fn write(&self, record: AccessRecord) {
-        if self.to.as_ref().is_some_and(|to| to.try_send(record).is_err()) {
+        if self.to.as_ref().is_some_and(|to| to.try_send(Entry::Item(record)).is_err()) {
             self.dropped.count();
         }
     }
 
+    /// Waits until every record so far was handed to the subscriber, at most `patience`.
+    pub fn flush(&self, patience: Duration) -> bool {
+        self.to.as_ref().is_none_or(|to| flush(to, patience))
+    }
+
     /// A log whose records come back, for tests of those who write.
     #[cfg(test)]
-    pub(crate) fn captured() -> (Self, Receiver<AccessRecord>) {
+    pub(crate) fn captured() -> (Self, Captured) {
         let (to, from) = sync_channel(RECORDS);
-        (Self { to: Some(to), ..Self::off() }, from)
+        (Self { to: Some(to), ..Self::off() }, Captured(from))
     }
 }
 
-fn emit_all(from: &Receiver<AccessRecord>) {
-    while let Ok(record) = from.recv() {
-        record.emit();
+fn emit_all(from: &Receiver<Entry<AccessRecord>>) {
+    while let Ok(entry) = from.recv() {
+        match entry {
+            Entry::Item(record) => record.emit(),
+            // Who asked may have stopped waiting.
+            Entry::Flush(done) => {
+                let _ = done.try_send(());
+            }
+        }
+    }
+}
+
+/// The other end of a captured log.
+#[cfg(test)]
+pub(crate) struct Captured(Receiver<Entry<AccessRecord>>);
+
+#[cfg(test)]
+impl Captured {
+    /// The next record, if there is one.
+    pub(crate) fn next(&self) -> Option<AccessRecord> {
+        match self.0.try_recv().ok()? {
+            Entry::Item(record) => Some(record),
+            Entry::Flush(_) => None,
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use super::{AccessRecord, Dropped};
+use super::{AccessRecord, Dropped, Entry, flush};
 
 /// Exchanges that have a place: recorded but not yet written, or under way and promised one.
 /// More than `limits.exchanges` by default, so that a short stall of the disk refuses nobody.
@@ -25,7 +25,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The open audit log. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Audit {
-    to: SyncSender<(AccessRecord, Place)>,
+    to: SyncSender<Entry<(AccessRecord, Place)>>,
     state: Arc<State>,
     refuse: bool,
     dropped: Dropped,
@@ -74,20 +74,33 @@ impl Audit {
         self.refuse
     }
 
+    /// Waits until every record so far is in the file, at most `patience`; are they?
+    pub fn flush(&self, patience: Duration) -> bool {
+        flush(&self.to, patience)
+    }
+
     /// Hands a record over; without a place it is dropped and counted.
     pub fn record(&self, record: AccessRecord, place: Option<Place>) {
         let Some(place) = place else {
             self.dropped.count();
             return;
         };
-        if self.to.try_send((record, place)).is_err() {
+        if self.to.try_send(Entry::Item((record, place))).is_err() {
             self.dropped.count();
         }
     }
 }
 
-fn write(mut file: File, from: &Receiver<(AccessRecord, Place)>, state: &State) {
-    while let Ok((record, place)) = from.recv() {
+fn write(mut file: File, from: &Receiver<Entry<(AccessRecord, Place)>>, state: &State) {
+    while let Ok(entry) = from.recv() {
+        let (record, place) = match entry {
+            Entry::Item(item) => item,
+            Entry::Flush(done) => {
+                // Who asked may have stopped waiting.
+                let _ = done.try_send(());
+                continue;
+            }
+        };
         let Ok(mut line) = serde_json::to_vec(&record) else {
             continue;
         };
@@ -130,11 +143,8 @@ mod tests {
         for _ in 0..3 {
             audit.record(sample_record(), audit.reserve());
         }
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while audit.state.taken.load(Ordering::Relaxed) > 0 {
-            assert!(Instant::now() < deadline);
-            thread::yield_now();
-        }
+        assert!(audit.flush(Duration::from_secs(10)));
+        assert_eq!(audit.state.taken.load(Ordering::Relaxed), 0);
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
