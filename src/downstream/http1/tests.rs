@@ -239,6 +239,7 @@ async fn a_head_starts_when_its_first_octet_came() {
         let mut bench = Bench::new();
         let text = post("/a", "x");
         bench.send(&text[..1]).await;
+        tokio::task::yield_now().await;
         tokio::time::advance(Duration::from_secs(3)).await;
         bench.send(&text[1..]).await;
         bench.hear(&ok("/a x")).await;
@@ -377,6 +378,7 @@ async fn a10_nothing_waits_for_ever() {
         assert_eq!(bench.closed().await, 10, "half a head");
 
         let mut bench = Bench::new();
+        tokio::task::yield_now().await;
         tokio::time::advance(Duration::from_secs(6)).await;
         bench.send("P").await;
         assert_eq!(bench.rest().await, last("408 Request Timeout"));
@@ -422,7 +424,7 @@ async fn a10_a_sender_that_does_not_read_is_cut() {
         let body = "x".repeat(99);
         bench.send(&post("/a", &body)).await;
         within(bench.served).await.unwrap();
-        assert_eq!(bench.from.elapsed().as_secs(), 15 + 1, "writing, then the goodbye");
+        assert_eq!(bench.from.elapsed().as_secs(), 15, "writing one answer");
         assert_eq!(bench.lease.in_flight(), 0);
     })
     .await;
