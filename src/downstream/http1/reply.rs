@@ -38,7 +38,8 @@ pub(super) fn encode(answer: &Answer, wire: Wire, to_head: bool, then: Then) -> 
     let bodiless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
     // The length that a HEAD would have had is not always known; then it is left out
     // (RFC 9110 §8.6).
-    if !bodiless && !(to_head && answer.body.is_empty()) {
+    let unknown = to_head && answer.body.is_empty();
+    if !bodiless && !unknown {
         field(&mut out, b"content-length", decimal(answer.body.len(), &mut [0; 20]));
     }
     match (then, wire) {

@@ -91,7 +91,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Socket<IO> {
                     Ok(0) | Err(_) => return,
                 }
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             () = end => {}
