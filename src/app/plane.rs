@@ -26,7 +26,7 @@ use crate::hop::{Hop, HopError, HopErrorKind, Observe, Stage, Unobserved};
 use crate::io::Prefixed;
 use crate::names::Authority;
 use crate::relay::{Plan, Records, Relay, Towards, Upstream};
-use crate::upstream::dial::stream::{Stream, Transport};
+use crate::upstream::dial::{Stream, Transport};
 use crate::upstream::dial::{DialFacts, Dialer, Target};
 use crate::upstream::lane::DialOrigin;
 use crate::upstream::lanes::{Lanes, Wiring};

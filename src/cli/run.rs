@@ -1,12 +1,252 @@
-//! placeholder
+//! `pushrelay run`: load, bind, serve; reload on SIGHUP and when files change; drain on SIGTERM.
+//!
+//! This thread is the control plane: admin server, signals, renewal, service manager.
 
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::EXIT_CONFIG;
+use crate::admin::{self, Site};
+use crate::app::watch::Fingerprints;
+use crate::app::{App, Inherited, Running, StartError};
+use crate::config::Config;
+use crate::config::material::Material;
+use crate::config::problem::Invalid;
+use crate::shutdown::{Request, Signals};
+use crate::telemetry::{self, Dropped};
+
+/// Files that the configuration names are looked at this often.
+const WATCH: Duration = Duration::from_secs(5);
+/// Leaves are looked at this often; they live for weeks.
+const RENEW: Duration = Duration::from_secs(3600);
+/// A test or a supervisor that is not systemd reads here where we listen.
+const READY_FILE: &str = "PUSHRELAY_READY_FILE";
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The configuration
+    #[arg(long, short, value_name = "FILE", default_value = "relay.yaml", env = "PUSHRELAY_CONFIG")]
+    config: PathBuf,
+}
 
 /// Runs `run`.
-pub fn run(_args: Args) -> ExitCode {
+pub fn run(args: Args) -> ExitCode {
+    let loaded = Config::load(&args.config).and_then(|config| {
+        let material = Material::load(&config)?;
+        Ok((config, material))
+    });
+    let (config, material) = match loaded {
+        Ok(loaded) => loaded,
+        Err(invalid) => return refused(&invalid),
+    };
+    let dropped = Dropped::default();
+    let logs = match telemetry::start(&config.log, &dropped) {
+        Ok(logs) => logs,
+        Err(error) => return failed(&error),
+    };
+    // Ten thousand senders need more descriptors than a shell gives; where it is not allowed the
+    // accept back-off copes.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    let served = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::from)
+        .and_then(|runtime| runtime.block_on(serve(config, material, dropped)));
+    let code = match served {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => failed(&error),
+    };
+    logs.flush(Duration::from_secs(1));
+    code
+}
+
+#[expect(clippy::print_stderr, reason = "the log is not set up yet")]
+fn refused(invalid: &Invalid) -> ExitCode {
+    eprint!("{invalid}");
+    ExitCode::from(EXIT_CONFIG)
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a process that does not start")]
+fn failed(error: &(dyn Error + 'static)) -> ExitCode {
+    eprint!("pushrelay: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprint!(": {error}");
+        cause = error.source();
+    }
+    eprintln!();
     ExitCode::FAILURE
+}
+
+/// Sockets from the service manager (systemd's LISTEN_FDS protocol).
+fn inherited() -> Inherited {
+    let mut passed = listenfd::ListenFd::from_env();
+    (0..passed.len()).filter_map(|at| passed.take_tcp_listener(at).ok().flatten()).collect()
+}
+
+async fn serve(
+    config: Config,
+    material: Material,
+    dropped: Dropped,
+) -> Result<bool, StartError> {
+    let mut signals = Signals::new()?;
+    let path = config.path.clone();
+    let mut running = App::bind(config, material, inherited())?.start(dropped)?;
+    let stop_admin = Arc::new(Notify::new());
+    let admin = running.admin.take();
+    let admin_address = admin.as_ref().and_then(|socket| socket.local_addr().ok());
+    let admin_task = match admin {
+        None => None,
+        Some(socket) => Some(serve_admin(&running, socket, stop_admin.clone())?),
+    };
+    announce(&running.addresses, admin_address)?;
+    control(&mut running, &path, &mut signals).await;
+    // A successor may bind at once, the admin port too.
+    stop_admin.notify_one();
+    if let Some(task) = admin_task {
+        let _ = task.await;
+    }
+    tell(&[NotifyState::Stopping]);
+    tracing::info!("draining");
+    let drained = tokio::select! {
+        drained = running.drain() => drained,
+        // A second signal ends at once.
+        () = second_stop(&mut signals) => false,
+    };
+    tracing::info!(complete = drained, "stopped");
+    Ok(drained)
+}
+
+async fn second_stop(signals: &mut Signals) {
+    while signals.next().await != Request::Stop {}
+}
+
+fn serve_admin(
+    running: &Running,
+    socket: TcpListener,
+    stop: Arc<Notify>,
+) -> Result<tokio::task::JoinHandle<()>, StartError> {
+    socket.set_nonblocking(true)?;
+    let socket = tokio::net::TcpListener::from_std(socket)?;
+    let loaded = running.loaded();
+    let site = Arc::new(Site {
+        admin: loaded.config.admin.clone(),
+        token: loaded.material.admin_token.clone(),
+        metrics: running.metrics.clone(),
+        readiness: running.readiness.clone(),
+        asker: running.asker.clone(),
+    });
+    Ok(tokio::spawn(async move {
+        let stopped = async move { stop.notified().await };
+        if let Err(error) = admin::serve(socket, site, stopped).await {
+            tracing::error!(%error, "the admin server has ended");
+        }
+    }))
+}
+
+fn announce(
+    addresses: &BTreeMap<String, Vec<SocketAddr>>,
+    admin: Option<SocketAddr>,
+) -> Result<(), StartError> {
+    for (name, bound) in addresses {
+        for address in bound {
+            tracing::info!(listener = %name, %address, "listening");
+        }
+    }
+    if let Some(address) = admin {
+        tracing::info!(%address, "admin");
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
+    tell(&[NotifyState::Ready]);
+    if let Some(path) = std::env::var_os(READY_FILE) {
+        let ready = serde_json::json!({ "listeners": addresses, "admin": admin });
+        let path = PathBuf::from(path);
+        let draft = path.with_extension("tmp");
+        // Renamed into place: a reader never sees half of it.
+        std::fs::write(&draft, ready.to_string())?;
+        std::fs::rename(&draft, &path)?;
+    }
+    Ok(())
+}
+
+/// Tells systemd, where there is one.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+/// Until SIGTERM.
+async fn control(running: &mut Running, path: &Path, signals: &mut Signals) {
+    let mut seen = Fingerprints::of(&running.loaded().config);
+    let mut watch = ticks(WATCH);
+    let mut renew = ticks(RENEW);
+    let watchdog = sd_notify::watchdog_enabled();
+    let mut pat = ticks(watchdog.map_or(RENEW, |limit| limit / 2));
+    loop {
+        tokio::select! {
+            request = signals.next() => match request {
+                Request::Stop => return,
+                Request::Reload => {
+                    tell(&[NotifyState::Reloading]);
+                    match Config::load(path) {
+                        Ok(config) => reload(running, config, "relay.yaml").await,
+                        Err(invalid) => kept(&invalid),
+                    }
+                    seen = Fingerprints::of(&running.loaded().config);
+                    tell(&[NotifyState::Ready]);
+                }
+            },
+            _ = watch.tick() => {
+                let now = Fingerprints::of(&running.loaded().config);
+                if now != seen {
+                    seen = now;
+                    let config = (*running.loaded().config).clone();
+                    reload(running, config, "files").await;
+                }
+            }
+            _ = renew.tick() => running.renew(),
+            _ = pat.tick() => {
+                if watchdog.is_some() {
+                    tell(&[NotifyState::Watchdog]);
+                }
+            }
+        }
+    }
+}
+
+fn ticks(every: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.reset();
+    ticks
+}
+
+async fn reload(running: &mut Running, config: Config, what: &str) {
+    let material = match Material::load(&config) {
+        Ok(material) => material,
+        Err(invalid) => return kept(&invalid),
+    };
+    match running.reload(config, material).await {
+        Ok(()) => tracing::info!(what, "reloaded"),
+        Err(error) => {
+            let cause = error.source().map(ToString::to_string);
+            tracing::error!(%error, cause, "not reloaded; the old configuration goes on");
+        }
+    }
+}
+
+fn kept(invalid: &Invalid) {
+    tracing::error!(problems = %invalid, "not reloaded; the old configuration goes on");
 }

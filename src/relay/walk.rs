@@ -120,7 +120,7 @@ async fn fate<U: Upstream>(
     };
     let (down_for, push) = shorten(relay, exchange, ready.push);
     let handed_over = Instant::now();
-    let latest = tokio::time::Instant::from_std(push.deadline + BACKSTOP);
+    let latest = push.deadline + BACKSTOP;
     let sending = relay.upstream.send(push);
     let result = tokio::time::timeout_at(latest, sending).await.unwrap_or_else(|_late| {
         let cause = HopError::new(Hop::RelayHost, Stage::Request, HopErrorKind::Timeout);
