@@ -150,8 +150,6 @@ RELAY_URL = "http://relay.corp.example:3128"
         site.sender, job, site.world, "http1.1", f'proxy = "{RELAY_URL}"'),
     "curl_http2": lambda site, job: senders.curl(
         site.sender, job, site.world, "http2", f'proxy = "{RELAY_URL}"', parallel=20),
-    "aioapns": lambda site, job: senders.aioapns(
-        site.sender, job, proxy={"host": "relay.corp.example", "port": 3128}),
     "node_apn": lambda site, job: senders.node_apn(
         site.sender, job, proxy={"host": "relay.corp.example", "port": 3128}),
 }, "ci")
