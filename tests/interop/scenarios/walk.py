@@ -117,7 +117,7 @@ def simulated_origin(lab):
 
 @scenario("ci")
 def own_answers(lab):
-    """A stranger's host, path, method, topic and size are refused as designed; nothing is dialled."""
+    """A stranger's host, path, method, topic and size are refused; nothing is dialled."""
     site = placements.pre(lab, routes=[placements.route(topics=["com.example.chat"])])
     url = f"https://{APNS_HOST}/3/device/00ff{'0' * 60}"
     token = senders.bearer(site.world)
