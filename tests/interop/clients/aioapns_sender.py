@@ -14,11 +14,9 @@ async def main():
         job = json.load(source)
     with open(job["token_key"], encoding="utf-8") as source:
         key = source.read()
-    proxy = job.get("proxy") or {}
     apns = APNs(
         key=key, key_id=job["key_id"], team_id=job["team_id"], topic=job["topic"],
-        ssl_context=ssl.create_default_context(cafile=job["roots"]), max_connections=2,
-        proxy_host=proxy.get("host"), proxy_port=proxy.get("port"))
+        ssl_context=ssl.create_default_context(cafile=job["roots"]), max_connections=2)
     gate = asyncio.Semaphore(job["concurrency"])
 
     async def send(push):

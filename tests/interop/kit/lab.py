@@ -211,12 +211,13 @@ class Machine:
     def _command(self, command):
         return ["ip", "netns", "exec", self.namespace, *map(str, command)]
 
-    def run(self, command, deadline=None, check=True, env=None, stdin=None):
+    def run(self, command, deadline=None, check=True, env=None, stdin=None, folder=None):
         """Runs a program to its end and gives what it wrote."""
         try:
             done = subprocess.run(
                 self._command(command), capture_output=True, text=True, errors="replace",
-                timeout=deadline or DEADLINE, env=_environment({**self.env, **(env or {})}), cwd=self.directory, input=stdin)
+                timeout=deadline or DEADLINE, env=_environment({**self.env, **(env or {})}), 
+                cwd=folder or self.directory, input=stdin)
         except subprocess.TimeoutExpired as late:
             written = (late.stdout or b"")[-600:], (late.stderr or b"")[-600:]
             raise Failure(f"{command[0]} on {self.name} ran past its deadline: {written}") from None

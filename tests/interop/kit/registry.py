@@ -1,6 +1,7 @@
 """The list of scenarios: a function, its name, the sets it belongs to."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable
 
 
@@ -16,20 +17,31 @@ class Scenario:
 
 
 SCENARIOS = []
+WAITING = [line.split("#")[0].strip() for line in
+           (pathlib.Path(__file__).resolve().parent.parent / "scenarios" / "waiting")
+           .read_text().splitlines() if line.split("#")[0].strip()]
+
+
+def matches(name, pattern):
+    """Whether a name is this one; a trailing * matches a prefix."""
+    return name == pattern or pattern.endswith("*") and name.startswith(pattern[:-1])
 
 
 def scenario(*sets, relay=True):
     """Registers a function; its name with dashes is the scenario's, its docstring what it shows.
 
     Sets: `kit` needs no relay and proves the laboratory, `ci` runs in .ci/run, `nightly` in
-    .ci/nightly. Whatever is in `ci` is in `nightly` too.
+    .ci/nightly. Whatever is in `ci` is in `nightly` too. What scenarios/waiting names is in the
+    set `waiting` instead.
     """
     chosen = frozenset(sets) | ({"nightly"} if "ci" in sets else set())
 
     def register(body):
         shows = body.__doc__.strip().splitlines()[0]
         name = body.__name__.replace("_", "-")
-        SCENARIOS.append(Scenario(name, body, shows, chosen, relay))
+        waits = any(matches(name, pattern) for pattern in WAITING)
+        SCENARIOS.append(Scenario(name, body, shows,
+                                  frozenset({"waiting"}) if waits else chosen, relay))
         return body
     return register
 
@@ -55,9 +67,8 @@ def choose(names, chosen):
         return list(SCENARIOS)
     found = []
     for name in names:
-        matches = [scenario for scenario in SCENARIOS if scenario.name == name
-                   or name.endswith("*") and scenario.name.startswith(name[:-1])]
-        if not matches:
+        these = [scenario for scenario in SCENARIOS if matches(scenario.name, name)]
+        if not these:
             raise SystemExit(f"no scenario is named {name}; --list shows them")
-        found += [scenario for scenario in matches if scenario not in found]
+        found += [scenario for scenario in these if scenario not in found]
     return found

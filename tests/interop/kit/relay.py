@@ -101,15 +101,14 @@ class Relay:
     def command(self, *arguments, check=True, deadline=None):
         """Runs a pushrelay command on the machine."""
         return self.machine.run([self.binary, *arguments], check=check, deadline=deadline,
-                                env=self.env)
+                                env=self.env, folder=self.directory)
 
     def certificates(self):
         """`ca init`, its root key outside the relay's folder."""
         (self.directory / "certs").mkdir(exist_ok=True)
         offline = self.machine.directory / f"offline-{self.name}"
         offline.mkdir(exist_ok=True, mode=0o700)
-        self.command("ca", "init", "--root-key", offline / "root.key",
-                     "--config", self.directory / "relay.yaml")
+        self.command("ca", "init", "--root-key", offline / "root.key", "--config", "relay.yaml")
         expect(self.root.exists(), "ca init made no certs/root.pem")
         return self
 

@@ -133,9 +133,9 @@ def _lines(done):
     return entries
 
 
-def aioapns(machine, job, proxy=None, deadline=None):
+def aioapns(machine, job, deadline=None):
     """Python aioapns, as installed."""
-    path = job.write(machine, proxy=proxy)
+    path = job.write(machine)
     return _lines(machine.run([install.PYTHON, CLIENTS / "aioapns_sender.py", path],
                               deadline or 40 + job.count * 0.1, check=False))
 

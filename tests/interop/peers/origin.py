@@ -15,7 +15,6 @@ import uuid
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.errors import ErrorCodes
 from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
@@ -27,7 +26,9 @@ REASONS = {
 }
 FORBIDDEN = {"connection", "keep-alive", "proxy-connection", "proxy-authorization",
              "transfer-encoding", "upgrade", "http2-settings", "te", "trailer", "expect", "via",
-             "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
+             "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
+             # What two relays tell each other stays between them.
+             "signature", "signature-input", "content-digest", "proxy-status"}
 
 
 class Origin:
@@ -172,7 +173,7 @@ def flags(pseudo, fields, body, authority):
         found.append(f"scheme {pseudo.get(':scheme')!r}")
     names = [name for name, _ in fields]
     for name in sorted(set(names)):
-        if name in FORBIDDEN:
+        if name in FORBIDDEN or name.startswith(("pushrelay", "x-pushrelay")):
             found.append(f"forbidden {name}")
         if name == "host":
             found.append("host field")

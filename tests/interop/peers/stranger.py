@@ -19,7 +19,8 @@ STRANGE_HOSTS = ["example.com", "10.77.2.50", "localhost", "fcm.googleapis.com",
                  "[::1]", "127.0.0.1:9380", "user@api.push.apple.com"]
 STRANGE_PATHS = ["/", "/admin", "/metrics", "/status", "/3/device", "/3/device/", "/3/devices/00",
                  "/3/device/../../admin", "/3/device/%2e%2e/x", "/3//device/00", "/3/device/a%2Fb",
-                 "/./3/device/00", "/4/device/00", "//3/device/00", "/3/device/..", "/3\\device\\00"]
+                 "/./3/device/00", "/4/device/00", "//3/device/00", "/3/device/..",
+                 "/3\\device\\00"]
 STRANGE_METHODS = ["GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "PRI", "LINK"]
 STRANGE_TARGETS = ["example.com:443", "10.77.2.50:443", "127.0.0.1:9380", "localhost:22",
                    "api.push.apple.com:80", "api.push.apple.com:25", "[::1]:443", "10.77.1.30:3128",

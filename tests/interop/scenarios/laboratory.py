@@ -1,9 +1,10 @@
 """The laboratory itself, without a relay: each peer works, so a later failure is the relay's."""
 
 from kit import senders
-from kit.lab import expect
+from kit.lab import expect, read_lines
 from kit.ledger import Job, compare
-from kit.peers import PROXY_HOST, Dnsmasq, Kdc, Mitmproxy, Origin, PushyOrigin, Squid, Tinyproxy
+from kit.peers import (PEERS, PROXY_HOST, Dnsmasq, Kdc, Mitmproxy, Origin, PushyOrigin, Squid,
+                       Tinyproxy)
 from kit.pki import APNS_HOST, World
 from kit.registry import scenario, several
 
@@ -70,6 +71,23 @@ def kit_squid_basic(lab):
     _through(lab, machines, world, f'proxy = "http://{PROXY_HOST}:3128"',
              'proxy-user = "svc-push:s3cret"', "proxy-basic")
     expect(any("svc-push" in line for line in squid.log()), "Squid logged no user")
+
+
+@several({
+    "go": lambda machine, job, url: senders.go(machine, job, "proxied", proxy_url=url),
+    # Not aioapns: its proxy mode hands asyncio's TransportSocket back to asyncio, which fails on
+    # CPython 3.11 ('TransportSocket' object has no attribute 'send') whatever the proxy is.
+    "node_apn": lambda machine, job, url: senders.node_apn(
+        machine, job, proxy={"host": PROXY_HOST, "port": 3128}),
+}, "kit", relay=False)
+def kit_proxied(lab, send):
+    """The sender reaches the origin through a Squid that tunnels."""
+    world, machines = _behind_proxy(lab)
+    Squid(machines["proxy"]).start()
+    origin = Origin(machines["origin"], world, "--without-alpn", "--first-streams", "1000")
+    job = Job(world)
+    answers = send(machines["sender"], job, f"http://{PROXY_HOST}:3128")
+    compare(job, answers, origin.entries(), strict=False)
 
 
 @scenario("kit", relay=False)
@@ -153,3 +171,20 @@ def kit_dnsmasq(lab):
     origin = Origin(machine, world)
     job = Job(world, count=3)
     compare(job, senders.curl(sender, job, world, "http2"), origin.entries(), strict=False)
+
+
+@several({"body": 1, "record": 0}, "kit", relay=False)
+def kit_tamper(lab, added):
+    """mitmproxy's add-on changes bodies, or writes down what passes."""
+    world, machines = _behind_proxy(lab)
+    seen = machines["proxy"].directory / "seen.jsonl"
+    mitm = Mitmproxy(machines["proxy"], world.root, "-s", PEERS / "tamper.py",
+                     env={"TAMPER": "body" if added else "record", "TAMPER_LEDGER": str(seen)})
+    origin = Origin(machines["origin"], world)
+    job = Job(world, count=2, roots=mitm.root)
+    senders.curl(machines["sender"], job, world, "http2",
+                 f'proxy = "http://{PROXY_HOST}:3128"')
+    sent = {push["token"]: len(push["payload"].encode()) for push in job.pushes}
+    grown = [entry["body_length"] - sent[entry["token"]] for entry in origin.requests()]
+    expect(grown == [added, added], f"the bodies grew by {grown}")
+    expect(len(read_lines(seen)) == 2, "the add-on wrote nothing down")

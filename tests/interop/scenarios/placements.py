@@ -129,5 +129,5 @@ SENDERS = {
     "pushy": lambda site, job: senders.pushy(site.sender, job),
 }
 
-__all__ = ["APNS_HOST", "PROXY_HOST", "PROXY_URL", "SENDERS", "Site", "basic", "corporate_names", "flat", "listener",
-           "post", "pre", "route", "up", "via_proxy"]
+__all__ = ["APNS_HOST", "PROXY_HOST", "PROXY_URL", "SENDERS", "Site", "basic", "corporate_names",
+           "flat", "listener", "post", "pre", "route", "up", "via_proxy"]

@@ -5,9 +5,10 @@ import json
 from kit import senders
 from kit.lab import expect, wait_until
 from kit.ledger import Job, compare, refused_by_relay
-from kit.peers import Origin, PushyOrigin
+from kit.peers import PushyOrigin
 from kit.pki import APNS_HOST
 from kit.registry import scenario, several
+from kit.relay import BINARY
 
 from . import placements
 from .placements import PROXY_URL, SENDERS
@@ -96,24 +97,27 @@ def cold_burst(lab, options):
 def simulated_origin(lab):
     """`pushrelay simulate apns` as the origin, in a namespace of its own."""
     def origin(machine, world):
-        from kit.relay import BINARY
         chain, key = world.origin
-        machine.start("simulated", [
+        return machine.start("simulated", [
             BINARY, "simulate", "apns", "--listen", f"{machine.address}:443", "--identity",
-            f"{chain},{key}", "--ledger", machine.directory / "simulated.jsonl",
+            f"{chain},{key}", "--ledger", machine.directory / "simulated.json",
             "--allow-non-loopback"]).wait_listening(443)
-        return machine.directory / "simulated.jsonl"
     site = placements.pre(lab, origin=origin)
     job = Job(site.world, count=20, roots=site.roots, refused=False)
     answers = senders.curl(site.sender, job, site.world, "http2", parallel=10)
     wrong = [answer for answer in answers if answer.get("status") != 200]
     expect(len(answers) == 20 and not wrong, f"{len(wrong)} not 200: {wrong[:1]}")
-    expect(len(site.origin.read_text().splitlines()) >= 20, "the simulator wrote no ledger")
+    site.origin.signal(15)
+    expect(site.origin.wait() == 0, "the simulator did not end well")
+    record = json.loads((site.machines["origin"].directory / "simulated.json").read_text())
+    found = record["summary"]
+    expect(found["requests"] == 20 and found["duplicates"] == 0 and found["violations"] == 0
+           and found["connections"] <= 2, f"the simulator's summary: {found}")
 
 
 @scenario("ci")
 def own_answers(lab):
-    """A stranger's host, path, method, topic and size are refused as designed; nothing is dialled."""
+    """A stranger's host, path, method, topic and size are refused; nothing is dialled."""
     site = placements.pre(lab, routes=[placements.route(topics=["com.example.chat"])])
     url = f"https://{APNS_HOST}/3/device/00ff{'0' * 60}"
     token = senders.bearer(site.world)

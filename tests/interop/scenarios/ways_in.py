@@ -1,4 +1,4 @@
-"""Every way in: beside the sender, CONNECT, passthrough, loops, and whatever is outside the routes."""
+"""Every way in: beside the sender, CONNECT, passthrough, loops, what is outside the routes."""
 
 import json
 
@@ -99,7 +99,7 @@ def loop_by_proxy(lab):
     site.relay.config["egress"]["out"]["roots"].append("certs/root.pem")
     site.relay.write()
     site.relay.start()
-    _loops(site, "proxy", "relay")
+    _loops(site, "loop")
     tunnels = [line for line in site.squid.log() if "CONNECT" in line and "/407" not in line]
     expect(len(tunnels) <= 3, f"{len(tunnels)} tunnels for one loop")
 
@@ -150,8 +150,6 @@ RELAY_URL = "http://relay.corp.example:3128"
         site.sender, job, site.world, "http1.1", f'proxy = "{RELAY_URL}"'),
     "curl_http2": lambda site, job: senders.curl(
         site.sender, job, site.world, "http2", f'proxy = "{RELAY_URL}"', parallel=20),
-    "aioapns": lambda site, job: senders.aioapns(
-        site.sender, job, proxy={"host": "relay.corp.example", "port": 3128}),
     "node_apn": lambda site, job: senders.node_apn(
         site.sender, job, proxy={"host": "relay.corp.example", "port": 3128}),
 }, "ci")
