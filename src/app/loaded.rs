@@ -56,9 +56,8 @@ pub enum LoadedError {
 impl Loaded {
     /// Mints what is to be minted.
     pub fn new(config: Config, material: Material) -> Result<Self, LoadedError> {
-        let ends_tls = config.listeners.iter().any(|listener| {
-            listener.accept.tls || listener.accept.connect
-        });
+        let ends_tls =
+            config.listeners.iter().any(|listener| listener.accept.tls || listener.accept.connect);
         // A relay that only takes plain HTTP shows no certificate.
         let hosts = if ends_tls { config.hosts() } else { Default::default() };
         let leaves = LeafStore::new(material.issuer.clone(), material.leaves.clone(), hosts)?;

@@ -26,8 +26,8 @@ use crate::hop::{Hop, HopError, HopErrorKind, Observe, Stage, Unobserved};
 use crate::io::Prefixed;
 use crate::names::Authority;
 use crate::relay::{Plan, Records, Relay, Towards, Upstream};
-use crate::upstream::dial::{Stream, Transport};
 use crate::upstream::dial::{DialFacts, Dialer, Target};
+use crate::upstream::dial::{Stream, Transport};
 use crate::upstream::lane::DialOrigin;
 use crate::upstream::lanes::{Lanes, Wiring};
 use crate::upstream::ourselves::Ourselves;
@@ -216,19 +216,18 @@ impl Plane {
             let material = loaded.material.listeners.get(index);
             let tls = if config.accept.tls || config.accept.connect {
                 let roots = material.and_then(|material| material.sender_roots.as_ref());
-                let plan =
-                    TlsPlan::new(config, roots, loaded.leaves.clone(), loaded.hosts.clone());
-                Some(plan.map_err(|source| LoadedError::Tls {
-                    listener: config.name.clone(),
-                    source,
-                })?)
+                let plan = TlsPlan::new(config, roots, loaded.leaves.clone(), loaded.hosts.clone());
+                Some(
+                    plan.map_err(|source| LoadedError::Tls {
+                        listener: config.name.clone(),
+                        source,
+                    })?,
+                )
             } else {
                 None
             };
-            let connect_password =
-                material.and_then(|material| material.connect_password.clone());
-            let runtime =
-                ListenerRuntime { config: config.clone(), index, tls, connect_password };
+            let connect_password = material.and_then(|material| material.connect_password.clone());
+            let runtime = ListenerRuntime { config: config.clone(), index, tls, connect_password };
             runtimes.insert(config.name.clone(), Rc::new(runtime));
         }
         Ok(runtimes)

@@ -88,11 +88,7 @@ fn egress_report(egress: &Egress, latched: Vec<String>) -> Value {
 }
 
 /// Refreshes the gauges.
-pub(super) fn figures(
-    metrics: &Metrics,
-    lanes: &Rc<Lanes<Dialer>>,
-    counters: &DownstreamCounters,
-) {
+pub(super) fn figures(metrics: &Metrics, lanes: &Rc<Lanes<Dialer>>, counters: &DownstreamCounters) {
     metrics.set_sender_connections("all", usize::try_from(counters.open()).unwrap_or(usize::MAX));
     for (egress, totals) in lanes.totals() {
         let name = egress.to_string();

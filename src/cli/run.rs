@@ -35,7 +35,13 @@ const READY_FILE: &str = "PUSHRELAY_READY_FILE";
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The configuration
-    #[arg(long, short, value_name = "FILE", default_value = "relay.yaml", env = "PUSHRELAY_CONFIG")]
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        default_value = "relay.yaml",
+        env = "PUSHRELAY_CONFIG"
+    )]
     config: PathBuf,
 }
 
@@ -95,11 +101,7 @@ fn inherited() -> Inherited {
     (0..passed.len()).filter_map(|at| passed.take_tcp_listener(at).ok().flatten()).collect()
 }
 
-async fn serve(
-    config: Config,
-    material: Material,
-    dropped: Dropped,
-) -> Result<bool, StartError> {
+async fn serve(config: Config, material: Material, dropped: Dropped) -> Result<bool, StartError> {
     let mut signals = Signals::new()?;
     let path = config.path.clone();
     let mut running = App::bind(config, material, inherited())?.start(dropped)?;

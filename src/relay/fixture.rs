@@ -19,6 +19,7 @@ use crate::provider::{Dialect, Provider};
 
 pub(crate) fn config(routes: Vec<Route>) -> Config {
     Config {
+        places: Arc::default(),
         path: PathBuf::from("relay.yaml"),
         placement: None,
         drain: Duration::from_secs(60),

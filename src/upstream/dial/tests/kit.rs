@@ -348,6 +348,7 @@ impl Setup {
     pub(super) fn config(&self) -> Config {
         let name = self.egress.name.clone();
         Config {
+            places: Arc::default(),
             path: "relay.yaml".into(),
             placement: None,
             drain: Duration::from_secs(1),
