@@ -28,7 +28,7 @@ mod spoil;
 mod strict;
 
 pub use answers::{REASONS, token_accepted, token_for};
-pub use exchange::path_hash;
+pub use exchange::{path_hash, short_hash};
 pub use fault::{Chaos, Cut, Fault, FaultError, Last, Planned, When};
 pub use ledger::{Entry, Fate, Ledger, Summary, Violation};
 
