@@ -22,7 +22,7 @@ pub(crate) struct Load {
     next: AtomicU64,
     last: AtomicU64,
     /// Pushes handed to a connection and not answered yet.
-    pub(crate) in_flight: AtomicU64,
+    pub(crate) in_flight: Arc<AtomicU64>,
     pub(crate) answered: AtomicU64,
 }
 
@@ -46,7 +46,7 @@ impl Load {
             made: Mutex::default(),
             next: AtomicU64::new(1),
             last: AtomicU64::new(pushes),
-            in_flight: AtomicU64::new(0),
+            in_flight: Arc::default(),
             answered: AtomicU64::new(0),
         })
     }

@@ -34,10 +34,12 @@ struct Storm {
 
 impl Storm {
     async fn new(seed: u64, pushes: u64) -> Self {
+        let load = Load::new(seed, pushes);
         let authority = Throwaway::new("Chaos APNs CA", HOST).unwrap();
         let conduct = Conduct {
             chaos: Some(Chaos { seed, per_mille: 30 }),
-            delay: Duration::from_millis(seed % 3),
+            delay: Duration::from_millis(5 + seed % 3 * 10),
+            in_flight: Some(load.in_flight.clone()),
             limit_falls: seed.is_multiple_of(4),
             ..Conduct::default()
         };
@@ -56,12 +58,11 @@ impl Storm {
             top: "drain: 4s\n".into(),
             route: format!("    deadline: {}s\n", DEADLINE.as_secs()),
             // Faults end connections all the time; the budget is tested elsewhere.
-            egress: "    lane: { dials_per_second: 1000 }\n".into(),
+            egress: "    lane: { dials_per_second: 100 }\n".into(),
             log: None,
         };
         let mut relay = Relay::new(&origin, &authority, proxy.as_ref(), &plan);
         relay.start().await;
-        let load = Load::new(seed, pushes);
         let random = Random(seed);
         Self { seed, load, origin, proxy, relay, random, in_flight: 0, crashed: false }
     }
@@ -76,8 +77,7 @@ impl Storm {
             team: worker % 2,
         };
         for worker in 0..ONE_BY_ONE {
-            let speech =
-                if worker % 4 == 0 { Speech::Http11WithoutAlpn } else { Speech::Http11 };
+            let speech = if worker % 4 == 0 { Speech::Http11WithoutAlpn } else { Speech::Http11 };
             let sender = to(speech, worker % 2 == 1);
             workers.spawn(self.load.clone().one_by_one(sender, manner(worker)));
         }
@@ -113,7 +113,7 @@ impl Storm {
                 self.origin.change(|conduct| conduct.down = true);
                 self.breaks();
                 self.origin.order(Order::Cut(cut));
-                rest(self.random.below(400)).await;
+                rest(self.random.below(200)).await;
                 self.origin.change(|conduct| conduct.down = false);
             }
             4 | 5 => self.relay.signal("-HUP"),
@@ -130,7 +130,7 @@ impl Storm {
     }
 
     async fn strike_proxy(&mut self) {
-        let pause = self.random.below(500);
+        let pause = self.random.below(200);
         let kind = self.random.below(6);
         self.breaks();
         let Some(proxy) = &self.proxy else { return };
@@ -156,7 +156,7 @@ impl Storm {
         let memory = self.relay.memory();
         let mut strikes = 0;
         loop {
-            let pause = Duration::from_millis(100 + self.random.below(400));
+            let pause = Duration::from_millis(10 + self.random.below(60));
             let pause = tokio::time::sleep(pause);
             tokio::select! {
                 () = async { while workers.join_next().await.is_some() {} } => break,
@@ -174,8 +174,7 @@ impl Storm {
             sampled: false,
             in_flight: self.in_flight,
         };
-        let (figures, wrong) =
-            compare(&self.load, &self.relay, self.origin.ledger(), allowed);
+        let (figures, wrong) = compare(&self.load, &self.relay, self.origin.ledger(), allowed);
         let summary = self.origin.ledger().summary();
         eprintln!(
             "seed {}: {figures:?}, {} faults, {strikes} strikes, in flight at them {}, caught at \

@@ -220,8 +220,10 @@ impl Connection {
     fn abandon(&mut self) {
         let numbers: Vec<u64> = self.streams.values().map(|stream| stream.number).collect();
         self.streams.clear();
-        let caught = numbers.len() as u64;
-        self.shared.ledger.count(|summary| summary.caught += caught);
+        if !numbers.is_empty() || self.ending.is_some() {
+            let caught = self.shared.caught(numbers.len());
+            self.shared.ledger.count(|summary| summary.caught += caught);
+        }
         for number in numbers {
             self.shared.ledger.update(number, |entry| {
                 if entry.fate == super::Fate::Open {

@@ -100,7 +100,7 @@ pub struct Summary {
     pub violations: u64,
     /// Faults that the script played.
     pub faults: u64,
-    /// Streams that were open on connections when these ended.
+    /// Pushes in flight whenever a connection was cut, added up.
     pub caught: u64,
 }
 
