@@ -60,9 +60,18 @@ impl Loaded {
             config.listeners.iter().any(|listener| listener.accept.tls || listener.accept.connect);
         // A relay that only takes plain HTTP shows no certificate.
         let hosts = if ends_tls { config.hosts() } else { Default::default() };
+        let terminated = hosts.len();
         let leaves = LeafStore::new(material.issuer.clone(), material.leaves.clone(), hosts)?;
-        if let Some(host) = leaves.uncovered().into_iter().next() {
-            return Err(LoadedError::NoLeaf(host));
+        // Whoever brings a leaf for one name of a preset means that name. With none at all, nobody
+        // could ever connect.
+        let uncovered = leaves.uncovered();
+        if uncovered.len() == terminated
+            && let Some(host) = uncovered.first()
+        {
+            return Err(LoadedError::NoLeaf(host.clone()));
+        }
+        for host in &uncovered {
+            tracing::warn!(%host, "no certificate for this name: senders that ask for it are refused");
         }
         let hosts = Arc::new(RoutedHosts(RouteTable::new(&config)));
         Ok(Self {
@@ -82,6 +91,13 @@ impl Loaded {
         for (host, error) in &renewal.failed {
             tracing::error!(%host, %error, "leaf cannot be renewed");
         }
+    }
+
+    /// Every leaf that is served is valid now.
+    pub(super) fn leaves_are_valid(&self) -> bool {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        self.leaves.expiries().iter().all(|(_, not_after)| *not_after > now)
     }
 
     /// Says what is ours, so that a loop is recognised.
