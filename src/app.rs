@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::{self, Asker, Readiness};
-use crate::config::{Admin, Config};
 use crate::config::material::Material;
+use crate::config::{Admin, Config};
 use crate::downstream::admit::DownstreamCounters;
 use crate::downstream::listener;
 use crate::metrics::Metrics;

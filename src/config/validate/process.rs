@@ -18,7 +18,6 @@ const LIMITS: Limits =
 /// The largest body that any route may allow: it is held in memory whole.
 pub(super) const LARGEST_BODY: usize = 16 << 20;
 
-
 pub(super) fn drain(check: &mut Check<'_>, written: Option<Span>) -> Duration {
     check.span("drain", written, DRAIN, Duration::ZERO..=Duration::from_secs(3600))
 }
