@@ -197,7 +197,7 @@ impl<U: Upstream> Handle for Relay<U> {
             head,
             route,
             host,
-            sent: None,
+            sent_id: None,
             body: &[],
             reply: &reply,
             outcome: error.outcome(),
