@@ -198,6 +198,7 @@ fn prepare<U: Upstream>(
         route_index: permit.route_index,
         host: permit.host.clone(),
         port: translate::named_port(head, permit, sender.connect_target.as_ref()),
+        sender: sender.client.ip().to_canonical(),
         request,
         credential,
         deadline: deadline.into(),
