@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::budget::Budget;
 use super::connection::ExchangeFailure;
-use super::dial::{DialFacts, Target};
+use super::dial::{DialFacts, Target, another_port_may_do};
 use super::lanes::Totals;
 use super::replay::MAX_REPLAYS;
 use super::tls::Offer;
@@ -458,8 +458,7 @@ impl<D: DialOrigin> Lane<D> {
                     return Ok(wire);
                 }
                 Err(error) => {
-                    let elsewhere = matches!(error.stage, Stage::Tcp | Stage::Connect)
-                        && !matches!(error.kind, HopErrorKind::CredentialsLatched);
+                    let elsewhere = another_port_may_do(&error);
                     let first_error = failed.get_or_insert(error);
                     if !elsewhere {
                         return Err(first_error.share());

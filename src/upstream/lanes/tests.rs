@@ -30,6 +30,8 @@ struct Origin {
     seen: RefCell<Vec<String>>,
     dials: Cell<usize>,
     dial_fails: Cell<usize>,
+    closed_port: Cell<u16>,
+    ports: RefCell<Vec<u16>>,
     open: Cell<usize>,
     most_open: Cell<usize>,
 }
@@ -42,6 +44,8 @@ impl Origin {
             seen: RefCell::default(),
             dials: Cell::new(0),
             dial_fails: Cell::new(0),
+            closed_port: Cell::new(0),
+            ports: RefCell::default(),
             open: Cell::new(0),
             most_open: Cell::new(0),
         })
@@ -99,10 +103,14 @@ impl DialOrigin for Dialer {
 
     async fn dial_origin(
         &self,
-        _target: &Target,
+        target: &Target,
         _observe: &dyn Observe,
     ) -> Result<(DuplexStream, DialFacts), HopError> {
         let origin = self.0.clone();
+        origin.ports.borrow_mut().push(target.port);
+        if origin.closed_port.get() == target.port {
+            return Err(HopError::new(Hop::Network, Stage::Tcp, HopErrorKind::Timeout));
+        }
         if origin.dial_fails.get() > 0 {
             origin.dial_fails.set(origin.dial_fails.get() - 1);
             return Err(HopError::new(Hop::ToProxy, Stage::Tcp, HopErrorKind::Refused));
