@@ -56,7 +56,7 @@ pub(super) async fn show() -> Result<bool, DemoError> {
             let opened = seen
                 .iter()
                 .filter(|seen| seen.status == 200 && seen.credentials.as_deref() == Some("Basic"));
-            let tunnel = if opened.count() > 0 { "CONNECT+Basic" } else { "nothing" };
+            let tunnel = if opened.count() > 0 { "CONNECT" } else { "nothing" };
             let wanted =
                 if speech.multiplexes() { http::Version::HTTP_2 } else { http::Version::HTTP_11 };
             let right =

@@ -71,7 +71,7 @@ pub(super) async fn send(
 }
 
 /// The longest path that is printed, so that the answers stand below each other.
-const PATH_WIDTH: usize = 68;
+const PATH_WIDTH: usize = 63;
 
 /// Prints a heading.
 pub(super) fn heading(title: &str, path: &str) {
