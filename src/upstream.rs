@@ -37,8 +37,6 @@ pub struct Push {
     pub route_index: usize,
     /// The host within the route.
     pub host: Arc<RouteHost>,
-    /// The port that the sender named, if it is one of the host's.
-    pub port: Option<u16>,
     /// Method, absolute URI, end-to-end fields, whole body.
     pub request: http::Request<Bytes>,
     /// What the lane is keyed by on APNs; `None` elsewhere.
