@@ -166,7 +166,7 @@ fn prepare<U: Upstream>(
     exchange: &Exchange,
     started: Instant,
 ) -> Result<Ready, RelayError> {
-    let Exchange { head, permit, body, sender, presence } = exchange;
+    let Exchange { head, permit, body, presence, .. } = exchange;
     let remaining = verified(relay, plan, exchange)?;
     let mut deadline = started + permit.route.deadline;
     if let Some(remaining) = remaining {
@@ -197,8 +197,7 @@ fn prepare<U: Upstream>(
         route: permit.route.clone(),
         route_index: permit.route_index,
         host: permit.host.clone(),
-        port: translate::named_port(head, permit, sender.connect_target.as_ref()),
-        sender: sender.client.ip().to_canonical(),
+        sender: exchange.sender.client.ip().to_canonical(),
         request,
         credential,
         deadline: deadline.into(),
@@ -267,7 +266,7 @@ fn shorten<U: Upstream>(
     if !repeats_refused(exchange) || push.route.when_unsent != WhenUnsent::Auto {
         return (None, push);
     }
-    let down_for = down_for(relay, exchange, push.port, push.credential.as_ref());
+    let down_for = down_for(relay, exchange, push.credential.as_ref());
     if down_for.is_some_and(|down| down >= YOUNG_OUTAGE) {
         push.deadline = push.deadline.min(tokio::time::Instant::now() + LONG_OUTAGE_WAIT);
     }
@@ -277,11 +276,10 @@ fn shorten<U: Upstream>(
 fn down_for<U: Upstream>(
     relay: &Relay<U>,
     exchange: &Exchange,
-    port: Option<u16>,
     credential: Option<&Credential>,
 ) -> Option<Duration> {
     let Permit { route, route_index, host, .. } = &exchange.permit;
-    relay.upstream.down_for(Towards { route, route_index: *route_index, host, port, credential })
+    relay.upstream.down_for(Towards { route, route_index: *route_index, host, credential })
 }
 
 /// APNs routes only, Go's client only, and never a relay that signs.
