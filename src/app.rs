@@ -25,6 +25,7 @@ use crate::upstream::ourselves::Ourselves;
 mod loaded;
 mod plane;
 mod status;
+mod tunnels;
 pub mod watch;
 
 pub use loaded::{Loaded, LoadedError};

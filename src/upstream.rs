@@ -39,8 +39,6 @@ pub struct Push {
     pub route_index: usize,
     /// The host within the route.
     pub host: Arc<RouteHost>,
-    /// The port that the sender named, if it is one of the host's.
-    pub port: Option<u16>,
     /// Who sent it: where there is no room for all, senders take turns.
     pub sender: IpAddr,
     /// Method, absolute URI, end-to-end fields, whole body.

@@ -119,8 +119,9 @@ impl Hosts for RoutedHosts {
         Some(HostRule {
             tls: rule.tls,
             ports: rule.ports,
+            cleartext: rule.cleartext,
+            origins: rule.origins,
             apns: rule.apns,
-            scheme: rule.scheme,
             route_index: rule.first.index,
         })
     }

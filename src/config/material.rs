@@ -167,7 +167,9 @@ impl Reading<'_> {
     /// leaf for one name of a preset means that name.
     fn some_host_has_a_leaf(&mut self, config: &Config, leaves: &[Arc<Identity>]) {
         let ends_tls = |listener: &Arc<Listener>| listener.accept.tls || listener.accept.connect;
-        if !config.listeners.iter().any(ends_tls) {
+        let hosts = config.hosts();
+        // Carried TLS needs no certificate of ours, so a passthrough relay needs no CA.
+        if hosts.is_empty() || !config.listeners.iter().any(ends_tls) {
             return;
         }
         let hint =
@@ -179,7 +181,6 @@ impl Reading<'_> {
             self.findings.add("issuer", message, hint);
             return;
         }
-        let hosts = config.hosts();
         let covered = hosts.iter().any(|host| leaves.iter().any(|leaf| leaf.covers(host)));
         if !covered && let Some(host) = hosts.first() {
             let message = format!("no leaf covers any routed host, such as {host}");

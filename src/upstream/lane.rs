@@ -16,11 +16,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::budget::Budget;
 use super::connection::ExchangeFailure;
-use super::dial::{DialFacts, Target};
+use super::dial::{DialFacts, Target, another_port_may_do};
 use super::lanes::Totals;
 use super::replay::MAX_REPLAYS;
 use super::tls::Offer;
@@ -39,9 +39,9 @@ use book::{Book, Dial};
 pub const DOWN_FOR_LONG: Duration = Duration::from_secs(30);
 /// A dial ends by this, whatever the stages allow: above the longest honest sum of them.
 const DIAL_WITHIN: Duration = Duration::from_secs(10);
-/// Pause before a refused stream is sent again, times the attempt: an origin that refuses a burst
-/// gets a moment.
-const REPLAY_PAUSE: Duration = Duration::from_millis(50);
+/// Pause before a push that was refused twice is sent once more: the first replay takes its turn
+/// at once, the last one outlives a short spell of refusals.
+const REPLAY_PAUSE: Duration = Duration::from_millis(300);
 
 /// What dials: the relay's dialer, or a test's.
 pub trait DialOrigin: 'static {
@@ -241,13 +241,16 @@ impl<D: DialOrigin> Lane<D> {
             match seat.wire.exchange(&push.request, deadline).await {
                 Ok(response) => return Ok(self.answered(seat, response, replays)),
                 Err(failure) => {
+                    if failure.refused {
+                        self.book.borrow_mut().refused(seat.wire.id());
+                    }
                     drop(seat);
                     let again = failure.delivery == Delivery::NotSent
                         && replays < MAX_REPLAYS
                         && !push.presence.is_gone();
                     let pause = REPLAY_PAUSE * u32::from(replays);
                     if !again || Instant::now() + pause >= deadline {
-                        let ExchangeFailure { delivery, cause } = failure;
+                        let ExchangeFailure { delivery, cause, .. } = failure;
                         return Err(Unanswered { delivery, cause, replays });
                     }
                     replays += 1;
@@ -300,8 +303,10 @@ impl<D: DialOrigin> Lane<D> {
                 None => self.wait(push, deadline).await?,
             };
             let seat = Seat { lane: self.clone(), wire, answered: false };
-            if seat.wire.is_fit().await {
-                return Ok(seat);
+            match timeout_at(deadline, seat.wire.is_fit()).await {
+                Ok(true) => return Ok(seat),
+                Ok(false) => {}
+                Err(_late) => return Err(self.waited_in_vain()),
             }
         }
     }
@@ -498,8 +503,7 @@ impl<D: DialOrigin> Lane<D> {
                     return Ok(wire);
                 }
                 Err(error) => {
-                    let elsewhere = matches!(error.stage, Stage::Tcp | Stage::Connect)
-                        && !matches!(error.kind, HopErrorKind::CredentialsLatched);
+                    let elsewhere = another_port_may_do(&error);
                     let first_error = failed.get_or_insert(error);
                     if !elsewhere {
                         return Err(first_error.share());

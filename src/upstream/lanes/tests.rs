@@ -31,6 +31,8 @@ struct Origin {
     seen: RefCell<Vec<String>>,
     dials: Cell<usize>,
     dial_fails: Cell<usize>,
+    closed_port: Cell<u16>,
+    ports: RefCell<Vec<u16>>,
     open: Cell<usize>,
     most_open: Cell<usize>,
 }
@@ -43,6 +45,8 @@ impl Origin {
             seen: RefCell::default(),
             dials: Cell::new(0),
             dial_fails: Cell::new(0),
+            closed_port: Cell::new(0),
+            ports: RefCell::default(),
             open: Cell::new(0),
             most_open: Cell::new(0),
         })
@@ -100,10 +104,14 @@ impl DialOrigin for Dialer {
 
     async fn dial_origin(
         &self,
-        _target: &Target,
+        target: &Target,
         _observe: &dyn Observe,
     ) -> Result<(DuplexStream, DialFacts), HopError> {
         let origin = self.0.clone();
+        origin.ports.borrow_mut().push(target.port);
+        if origin.closed_port.get() == target.port {
+            return Err(HopError::new(Hop::Network, Stage::Tcp, HopErrorKind::Timeout));
+        }
         if origin.dial_fails.get() > 0 {
             origin.dial_fails.set(origin.dial_fails.get() - 1);
             return Err(HopError::new(Hop::ToProxy, Stage::Tcp, HopErrorKind::Refused));
@@ -140,7 +148,7 @@ fn route() -> Arc<Route> {
         host: "api.push.apple.com".parse().unwrap(),
         scheme: Scheme::Https,
         origin: "api.push.apple.com".parse().unwrap(),
-        ports: vec![443],
+        ports: vec![443, 2197],
         permitted: Vec::new(),
         dialect: Dialect::Apns,
         protocol: Protocol::H2,
@@ -190,7 +198,6 @@ fn push(number: usize, key: &str) -> Push {
         host: route.hosts[0].clone(),
         route,
         route_index: 0,
-        port: None,
         sender: [10, 0, 0, 1].into(),
         request: http::Request::post(uri).body(Bytes::from_static(b"{}")).unwrap(),
         credential: Some(Credential { team: "TEAM".into(), key: key.into() }),
@@ -292,6 +299,20 @@ fn a_connection_that_dies_under_a_push_leaves_its_outcome_unknown_and_is_replace
         let second = send_all(&lanes, pushes(1)).await;
         assert!(second[0].is_ok(), "{second:?}");
         assert_eq!(origin.dials.get(), 2);
+    });
+}
+
+#[test]
+fn ports_are_tried_in_order_and_the_one_that_worked_is_remembered() {
+    run(async {
+        let origin =
+            Origin::new(1000, |number| if number == 1 { Treat::Kill } else { Treat::Answer(200) });
+        origin.closed_port.set(443);
+        let lanes = lanes(&origin, LIMITS);
+        for _push in 0..3 {
+            send_all(&lanes, pushes(1)).await;
+        }
+        assert_eq!(*origin.ports.borrow(), [443, 2197, 2197]);
     });
 }
 
