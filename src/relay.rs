@@ -195,7 +195,7 @@ impl<U: Upstream> Handle for Relay<U> {
             head,
             route,
             host,
-            sent: None,
+            sent_id: None,
             body: &[],
             reply: &reply,
             outcome: error.outcome(),

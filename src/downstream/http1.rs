@@ -33,9 +33,10 @@ use crate::hop::{Hop, HopError, HopErrorKind, Stage};
 use crate::relay::Permit;
 use crate::relay::outcome::{Refusal, RelayError};
 
-/// How long a connection that never carried a request is still heard once it shall end: its first
-/// request is likely on the way, and a client does not repeat what a fresh connection loses.
-const FRESH_GRACE: Duration = Duration::from_secs(1);
+/// How long a connection is still heard, since it opened or last answered, once it shall end: the
+/// next request of a busy sender is likely on the way, and a client may not repeat what a closed
+/// connection loses. A connection that was quiet for longer ends at once.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Bounds of one connection. `Default` has the times that the product ships with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,11 +157,15 @@ where
                     return matches!(read, Ok(Ok(1..)));
                 }
                 asked = self.lease.asked_more_than(seen) => {
-                    if self.lease.served() || asked == Asked::EndNow {
+                    if asked == Asked::EndNow {
                         return false;
                     }
                     seen = asked;
-                    deadline = deadline.min(Instant::now() + FRESH_GRACE);
+                    let since = match self.lease.quiet_since() {
+                        Some(since) if self.lease.served() => Instant::from_std(since),
+                        Some(_) | None => Instant::now(),
+                    };
+                    deadline = deadline.min(since + GRACE);
                 }
             }
         }

@@ -199,7 +199,11 @@ impl<H: Handle, C: Carry> Front<H, C> {
         let peer = admit::canonical(peer);
         let judgement = admit::judge(&runtime.config, peer.ip());
         if judgement == Judgement::Refuse {
-            let why = "the address is in none of the networks";
+            let why = if peer.ip().is_loopback() {
+                "a sender on this machine; the listener's networks lack its loopback address"
+            } else {
+                "the address is in none of the networks"
+            };
             return self.refused(&runtime.config, peer, Refused::Network, why);
         }
         let Some(place) = self.admitted.enter() else {

@@ -386,9 +386,9 @@ async fn f2_refused_credentials_latch_and_the_offer_is_named() {
         let target = target("origin.example", Offer::H2);
         within(dialer.dial(&target, &Unobserved)).await.unwrap_err().kind
     };
-    for _ in 0..2 {
-        assert!(matches!(dial().await, HopErrorKind::CredentialsRefused(_)));
-    }
+    // The 407 promised to go on, then the proxy closed: the second and last try has a new
+    // connection.
+    assert!(matches!(dial().await, HopErrorKind::CredentialsRefused(_)));
     assert_eq!(dial().await, HopErrorKind::CredentialsLatched);
     assert_eq!(proxy.requests().len(), 3, "a latched proxy was asked");
     assert!(proxy.requests()[2].contains("Proxy-Authorization: Basic c3ZjOnNlY3JldA==\r\n"));
@@ -400,9 +400,34 @@ async fn f2_refused_credentials_latch_and_the_offer_is_named() {
     let target = target("origin.example", Offer::H2);
     let kind = within(changed.dial(&target, &Unobserved)).await.unwrap_err().kind;
     assert!(matches!(kind, HopErrorKind::CredentialsRefused(_)));
-    changed.dial(&target, &Unobserved).await.unwrap_err();
     assert!(changed.clear_latch(&EgressName("out".into())));
     assert!(changed.latched().is_empty());
+}
+
+/// F2: some proxies answer 407 to the first CONNECT of every connection, whatever it carries, and
+/// want the next one on the same connection.
+#[tokio::test]
+async fn f2_basic_is_repeated_once_on_the_same_connection() {
+    let ca = Ca::new("Test Root");
+    let no =
+        "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 2\r\n\r\nno";
+    let closes = "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=\"x\"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let full = "HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n";
+    for (script, again) in [
+        (vec![vec![no, full]], true),
+        (vec![vec![closes], vec![full]], false),
+        (vec![vec![no, no, full], vec![full]], false),
+    ] {
+        let proxy = scripted(script).await;
+        let mut setup = Setup::proxied(&ca, &[proxy.address]);
+        setup.credentials(ProxyCredentials::Basic(account("svc")), "secret");
+        let kind = setup.dial("origin.example", Offer::H2).await.unwrap_err().kind;
+        match kind {
+            HopErrorKind::ProxyRefused(refusal) => assert!(again && refusal.status == 503),
+            HopErrorKind::CredentialsRefused(refusal) => assert!(!again && refusal.status == 407),
+            other => panic!("{other}"),
+        }
+    }
 }
 
 /// F2: three NTLM legs on one socket, checked by a verifier of its own.

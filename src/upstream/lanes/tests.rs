@@ -1,5 +1,6 @@
 //! Lanes against an origin in memory that speaks real HTTP/2.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::future::Future;
 
@@ -197,6 +198,7 @@ fn push(number: usize, key: &str) -> Push {
         host: route.hosts[0].clone(),
         route,
         route_index: 0,
+        sender: [10, 0, 0, 1].into(),
         request: http::Request::post(uri).body(Bytes::from_static(b"{}")).unwrap(),
         credential: Some(Credential { team: "TEAM".into(), key: key.into() }),
         deadline: Instant::now() + Duration::from_secs(7),
@@ -357,7 +359,7 @@ fn d2_two_keys_never_share_a_connection_and_made_up_ones_stay_within_the_caps() 
         let answered = results.iter().filter(|result| result.is_ok()).count();
         assert!(lanes.len() <= 8);
         assert_eq!(origin.dials.get(), answered, "one connection a key");
-        assert!(answered >= 8, "{answered}");
+        assert!(answered >= 4, "{answered}");
     });
 }
 
@@ -378,5 +380,28 @@ fn a_lane_that_is_down_for_long_answers_at_once() {
         origin.dial_fails.set(0);
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(send_all(&lanes, pushes(1)).await[0].is_ok());
+    });
+}
+
+#[test]
+fn made_up_tokens_of_one_sender_starve_no_new_credential_of_another() {
+    run(async {
+        let origin = Origin::new(1000, |_| Treat::Answer(403));
+        let lanes = lanes(&origin, LIMITS);
+        let flood = (0..2000).map(|number| push(number, &format!("KEY{number}"))).collect();
+        let flooding = {
+            let lanes = lanes.clone();
+            tokio::task::spawn_local(async move { send_all(&lanes, flood).await })
+        };
+        for round in 0..20 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let honest = Push { sender: [10, 0, 0, 2].into(), ..push(round, &format!("T{round}")) };
+            let begun = Instant::now();
+            assert!(lanes.send(&honest).await.is_ok(), "round {round}");
+            assert!(begun.elapsed() < Duration::from_secs(1), "round {round}");
+        }
+        let answered = flooding.await.unwrap().iter().filter(|result| result.is_ok()).count();
+        assert!(answered < 50, "{answered} dials for made-up tokens");
+        assert!(lanes.len() <= LIMITS.lanes);
     });
 }
