@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr, reason = "a failed test shows the relay's log")]
 
 mod support;
+mod ways;
 
 /// APNs answers reach HTTP/1 senders exactly as the origin gave them, and pushes arrive clean.
 mod exact;

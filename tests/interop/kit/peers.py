@@ -37,6 +37,19 @@ class Origin:
         return sum(entry["event"] == "connection" for entry in self.entries())
 
 
+class PushProxy:
+    """A Mattermost push proxy in the DMZ: plain HTTP/1.1, neither TLS nor authentication."""
+
+    def __init__(self, machine, port=8066):
+        self.ledger = machine.directory / "push-proxy.jsonl"
+        self.process = machine.start("push-proxy", [
+            install.PYTHON, PEERS / "push_proxy.py", str(port), self.ledger]).wait_listening(port)
+
+    def entries(self):
+        """The requests so far."""
+        return read_lines(self.ledger)
+
+
 class PushyOrigin:
     """pushy's MockApnsServer, which verifies tokens, topics, ids, lengths."""
 

@@ -1,0 +1,148 @@
+"""Senders' habits, names of one's own, and the knobs of a way out."""
+
+import json
+
+from kit import senders
+from kit.lab import expect
+from kit.ledger import Job, compare
+from kit.peers import Origin, PushProxy
+from kit.pki import APNS_HOST
+from kit.registry import scenario, several
+
+from . import placements
+from .placements import listener, route
+
+RELAY_URL = "http://relay.corp.example:3128"
+HOST_FIELD = f'header = "Host: {APNS_HOST}"'
+
+
+def _curl(site, job, *options, version="http1.1", **more):
+    return senders.curl(site.sender, job, site.world, version, *options, **more)
+
+
+@several({
+    "no_alpn_http1": lambda site, job: _curl(site, job, "no-alpn"),
+    "rsa_only": lambda site, job: _curl(
+        site, job, 'tls-max = "1.2"', 'ciphers = "ECDHE-RSA-AES128-GCM-SHA256"'),
+    "tls12_h2": lambda site, job: _curl(site, job, 'tls-max = "1.2"', version="http2", parallel=9),
+    "authority_with_port": lambda site, job: _curl(
+        site, job, f'header = "Host: {APNS_HOST}:443"', version="http2"),
+    "no_sni": lambda site, job: _curl(
+        site, job, "insecure", HOST_FIELD, host=site.machines["pre"].address),
+    "other_sni": lambda site, job: _curl(
+        site, job, "insecure", HOST_FIELD, host="relay.corp.example"),
+    # rpush: inside CONNECT, SNI is the proxy's own name.
+    "proxys_sni": lambda site, job: _curl(
+        site, job, "insecure", HOST_FIELD, f'proxy = "{RELAY_URL}"',
+        f'connect-to = "relay.corp.example:443:{APNS_HOST}:443"', version="http2",
+        host="relay.corp.example"),
+}, "ci")
+def quirk(lab, send):
+    """A sender with a habit of its own is served all the same."""
+    site = _site(lab)
+    job = Job(site.world, count=20, roots=site.roots)
+    compare(job, send(site, job), site.origin.entries())
+
+
+def _site(lab, options=()):
+    site = placements.pre(lab, options=options, listeners=[listener(
+        accept=("tls", "connect"), bind=("0.0.0.0:443", "0.0.0.0:3128"), default_host=APNS_HOST)])
+    address = site.machines["pre"].address
+    site.sender.hosts({APNS_HOST: address, "relay.corp.example": address})
+    return site
+
+
+@scenario("ci")
+def ninety_two_connections(lab):
+    """The push proxy behind a proxy opens 92 connections for 100 pushes: two leave the relay."""
+    site = _site(lab)
+    job = Job(site.world, count=100, roots=site.roots)
+    answers = _curl(site, job, "parallel-immediate", parallel=92, deadline=60)
+    compare(job, answers, site.origin.entries(), connections=2)
+
+
+@scenario("ci")
+def impatient_pings(lab):
+    """gorush's PING after a second of silence is acknowledged while the origin thinks."""
+    site = _site(lab, options=("--delay", "2.5"))
+    job = Job(site.world, count=10, roots=site.roots)
+    compare(job, senders.go(site.sender, job, "impatient"), site.origin.entries())
+
+
+OWN = "push.corp.example"
+
+
+@several({"direct": "", "proxied": RELAY_URL}, "ci")
+def own_name(lab, proxy_url):
+    """A Mattermost server posts to a name of one's own; a push proxy without TLS gets it."""
+    listeners = [listener(accept=("tls", "connect"), bind=("0.0.0.0:443", "0.0.0.0:3128"))]
+    site = placements.flat(lab, origin=None, listeners=listeners, routes=[{
+        "name": "own", "hosts": [OWN], "origin": "http://10.77.2.50:8066", "egress": "out",
+        "methods": ["POST"], "paths": ["/api/v1/send_push", "/api/v1/ack"],
+        "deadline": "3s"}])
+    address = site.machines["pre"].address
+    site.sender.hosts({OWN: address, "relay.corp.example": address})
+    proxy = PushProxy(site.machines["origin"])
+    job = Job(site.world, count=20, roots=site.roots)
+
+    def send(path):
+        return senders.go(site.sender, job, "server", proxy_url=proxy_url,
+                          url=f"https://{OWN}{path}")
+    answers = send("/api/v1/send_push")
+    wrong = [one for one in answers if (one.get("status"), one.get("body")) !=
+             (200, '{"status":"OK"}')]
+    expect(len(answers) == 20 and not wrong, f"{len(wrong)} not OK: {wrong[:1]}")
+    entries = proxy.entries()
+    bodies = sorted(json.dumps(entry["body"]) for entry in entries)
+    expect(bodies == sorted(json.dumps(json.loads(push["payload"])) for push in job.pushes),
+           f"the push proxy saw {len(entries)} requests")
+    expect({entry["host"] for entry in entries} == {"10.77.2.50:8066"}, f"{entries[:1]}")
+    answers = send("/api/v1/other")
+    expect({one.get("status") for one in answers} == {404}, f"{answers[:1]}")
+    expect(len(proxy.entries()) == 20, "another path reached the push proxy")
+    proxy.process.stop()
+    answers = send("/api/v1/send_push")
+    told = {(one.get("status"), json.loads(one["body"])["status"]) for one in answers}
+    expect(told == {(200, "FAIL")}, f"{answers[:1]}")
+    expect(all("relay: network" in json.loads(one["body"])["error"] for one in answers),
+           f"{answers[:1]}")
+
+
+@scenario("ci")
+def second_port(lab):
+    """443 is closed, 2197 is open: tried in order, remembered."""
+    site = placements.flat(
+        lab, origin=lambda machine, world: Origin(machine, world, port=2197))
+    job = Job(site.world, count=20, roots=site.roots)
+    compare(job, _curl(site, job, version="http2", parallel=9), site.origin.entries())
+
+
+@scenario("ci")
+def second_port_behind_a_proxy(lab):
+    """The proxy opens no tunnel to 2197: the next port of the route is asked for."""
+    site = placements.pre(lab, routes=[route(ports=[2197, 443])])
+    job = Job(site.world, count=20, roots=site.roots)
+    compare(job, _curl(site, job, version="http2", parallel=9), site.origin.entries())
+    refused = [line for line in site.squid.log() if "/403" in line]
+    expect(len(refused) == 1, f"2197 was asked for {len(refused)} times")
+
+
+@scenario("ci")
+def source_address(lab):
+    """On a multi-homed host the relay leaves from the address that relay.yaml names."""
+    site = placements.flat(lab, egress_more={"source": "10.77.2.21"})
+    middle = site.machines["pre"]
+    middle.plug(middle.networks[1], 21)
+    job = Job(site.world, count=5, roots=site.roots)
+    compare(job, _curl(site, job), site.origin.entries())
+    peers = {one["peer"] for one in site.origin.entries() if one["event"] == "connection"}
+    expect(peers == {"10.77.2.21"}, f"the origin saw {peers}")
+
+
+@scenario("ci")
+def assumed_h2(lab):
+    """An inspector strips ALPN and still speaks h2: `assume_h2` is the explicit exception."""
+    site = placements.flat(lab, options=("--alpn", "none", "--without-alpn"),
+                           egress_more={"assume_h2": True})
+    job = Job(site.world, count=10, roots=site.roots)
+    compare(job, _curl(site, job, version="http2", parallel=5), site.origin.entries())
