@@ -19,6 +19,8 @@ mod senders;
 mod drain;
 /// An origin that allows one stream for ever.
 mod limit;
+/// The Mattermost push proxy and a corporate proxy that dies.
+mod mpns;
 /// The whole fault matrix, seeded.
 mod storm;
 /// Teams, keys and made-up tokens.
