@@ -53,6 +53,21 @@ def _site(lab, options=()):
 
 
 @scenario("ci")
+def rsa_leaf(lab):
+    """A TLS 1.3 sender that verifies RSA only gets an RSA leaf, every other one P-256."""
+    site = _site(lab)
+    for algorithms, key in (("rsa_pss_rsae_sha256:RSA+SHA256", "RSA-PSS"),
+                            ("ecdsa_secp256r1_sha256:rsa_pss_rsae_sha256:RSA+SHA256", "ECDSA")):
+        for version in ("-tls1_2", "-tls1_3"):
+            done = site.sender.run(
+                ["openssl", "s_client", version, "-connect", f"{APNS_HOST}:443", "-servername",
+                 APNS_HOST, "-sigalgs", algorithms, "-CAfile", site.roots, "-verify_return_error"],
+                check=False, stdin="")
+            expect("Verify return code: 0 (ok)" in done.stdout, f"{version} {done.stderr[-400:]}")
+            expect(f"Peer signature type: {key}" in done.stdout, f"{version}: not {key}")
+
+
+@scenario("ci")
 def ninety_two_connections(lab):
     """The push proxy behind a proxy opens 92 connections for 100 pushes: two leave the relay."""
     site = _site(lab)
