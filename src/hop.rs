@@ -38,6 +38,21 @@ pub enum Hop {
 }
 
 impl Hop {
+    /// The closed set.
+    pub const ALL: &[Self] = &[
+        Self::BeyondProxy,
+        Self::Inspector,
+        Self::Network,
+        Self::None,
+        Self::Origin,
+        Self::Portal,
+        Self::Proxy,
+        Self::RelayHost,
+        Self::Resolver,
+        Self::Sender,
+        Self::ToProxy,
+    ];
+
     /// The word in logs, metrics and JSON.
     pub const fn word(self) -> &'static str {
         match self {
@@ -88,6 +103,19 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// The rungs of a probe, in order.
+    pub const LADDER: &[Self] = &[
+        Self::Resolve,
+        Self::Tcp,
+        Self::ProxyTls,
+        Self::Connect,
+        Self::Tls,
+        Self::Alpn,
+        Self::Settings,
+        Self::Ping,
+        Self::Request,
+    ];
+
     /// The word in logs, metrics and JSON.
     pub const fn word(self) -> &'static str {
         match self {

@@ -277,6 +277,7 @@ async fn apns(args: &Apns) -> Result<(), SimulateError> {
         faults: args.fault.clone(),
         chaos: args.chaos.map(|seed| apns::Chaos { seed, per_mille: args.chaos_per_mille }),
         down: false,
+        teams: Vec::new(),
         in_flight: None,
     };
     let (name, host) = ("simulated APNs root", "api.push.apple.com");

@@ -27,16 +27,11 @@ use self::body::{BodyReader, Framing};
 use self::head::{HeadFault, HeadReader, ParsedHead, parse_head};
 use self::reply::Then;
 use self::socket::Socket;
-use super::lease::{Asked, Lease};
+use super::lease::{Asked, GRACE, Lease};
 use super::{Answer, Exchange, Handle, Head, Presence, Reply, Sender, Wire};
 use crate::hop::{Hop, HopError, HopErrorKind, Stage};
 use crate::relay::Permit;
 use crate::relay::outcome::{Refusal, RelayError};
-
-/// How long a connection is still heard, since it opened or last answered, once it shall end: the
-/// next request of a busy sender is likely on the way, and a client may not repeat what a closed
-/// connection loses. A connection that was quiet for longer ends at once.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// Bounds of one connection. `Default` has the times that the product ships with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,11 +156,11 @@ where
                         return false;
                     }
                     seen = asked;
-                    let since = match self.lease.quiet_since() {
-                        Some(since) if self.lease.served() => Instant::from_std(since),
-                        Some(_) | None => Instant::now(),
+                    let quiet = match self.lease.quiet_since() {
+                        Some(since) if self.lease.served() => since.elapsed(),
+                        Some(_) | None => Duration::ZERO,
                     };
-                    deadline = deadline.min(since + GRACE);
+                    deadline = deadline.min(Instant::now() + GRACE.saturating_sub(quiet));
                 }
             }
         }

@@ -86,6 +86,8 @@ pub struct Conduct {
     pub chaos: Option<Chaos>,
     /// `true`: connections are accepted and cut at once.
     pub down: bool,
+    /// The teams whose tokens are good; empty is any.
+    pub teams: Vec<String>,
     /// How many pushes their senders have in flight, where the test knows: a cut catches those
     /// too that have not arrived yet, or whose answer is on its way.
     pub in_flight: Option<Arc<AtomicU64>>,
@@ -107,6 +109,7 @@ impl Default for Conduct {
             faults: Vec::new(),
             chaos: None,
             down: false,
+            teams: Vec::new(),
             in_flight: None,
         }
     }

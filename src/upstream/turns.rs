@@ -53,9 +53,9 @@ impl Turns {
         });
         let waiting = &mut senders[at].waiting;
         if again {
-            waiting.push_front(turn)
+            waiting.push_front(turn);
         } else {
-            waiting.push_back(turn)
+            waiting.push_back(turn);
         }
         Some(turned)
     }

@@ -27,13 +27,13 @@ pub(crate) enum View {
 #[derive(Debug, Clone)]
 pub(crate) struct Made {
     body_hash: String,
-    refused: bool,
+    refused: Option<(u16, &'static str)>,
     pub(crate) views: Vec<View>,
     pub(crate) took: Duration,
 }
 
 impl Made {
-    pub(crate) fn new(body_hash: String, refused: bool) -> Self {
+    pub(crate) fn new(body_hash: String, refused: Option<(u16, &'static str)>) -> Self {
         Self { body_hash, refused, views: Vec::new(), took: Duration::ZERO }
     }
 }
@@ -155,9 +155,9 @@ fn judge(
                         wrong.push("I3: accepted and not delivered".to_owned());
                     }
                 }
-                ("provider_refused", 410, Some("Unregistered")) => {
+                ("provider_refused", status, Some(reason)) => {
                     figures.provider_refused += 1;
-                    if !push.refused || !answered(410) {
+                    if push.refused != Some((*status, reason)) || !answered(*status) {
                         wrong.push("I6: another push's answer".to_owned());
                     }
                 }
@@ -190,4 +190,24 @@ fn judge_lines(push: &Made, told: &[String], allowed: Allowed, wrong: &mut Vec<S
         [before @ .., line] if line == outcome && before.iter().all(|line| line == "not_sent") => {}
         _ => wrong.push("I13: the relay's line differs".to_owned()),
     }
+}
+
+/// How one load's pushes ended, by their last views alone.
+pub(crate) fn tally(load: &Load) -> Figures {
+    let made = load.made.lock().unwrap();
+    let mut figures = Figures { pushes: made.len() as u64, ..Figures::default() };
+    for push in made.values() {
+        match push.views.last() {
+            Some(View::Answer { outcome, .. }) => match outcome.as_str() {
+                "accepted" => figures.accepted += 1,
+                "provider_refused" => figures.provider_refused += 1,
+                "not_sent" => figures.not_sent += 1,
+                _ => figures.unknown += 1,
+            },
+            Some(View::Left) => figures.left += 1,
+            Some(View::Died(_)) => figures.died += 1,
+            Some(View::Unprocessed | View::NeverReached) | None => figures.lost += 1,
+        }
+    }
+    figures
 }

@@ -12,6 +12,8 @@ use pushrelay::simulate::sender::{Connected, Push, Receipt, SendError, Sender, S
 use crate::ledger::{Made, View};
 use crate::{HOST, TOPIC};
 
+/// Teams from here on are made up.
+const MADE_UP: u64 = 500_000;
 /// How long a sender tries to reach a relay that is being replaced.
 const REACH: Duration = Duration::from_secs(20);
 
@@ -37,6 +39,8 @@ pub(crate) struct Manner {
     pub(crate) pause: Option<Duration>,
     /// The team, by number.
     pub(crate) team: u64,
+    /// Every push comes with another team that APNs does not know.
+    pub(crate) makes_up: bool,
 }
 
 impl Load {
@@ -75,8 +79,14 @@ impl Load {
             token_accepted(serial)
         };
         let body = format!(r#"{{"aps":{{"alert":"{id}"}},"n":{serial}}}"#);
-        let bearer = format!("bearer {}", team(manner.team));
-        let made = Made::new(short_hash(body.as_bytes()), refused);
+        let number = if manner.makes_up { MADE_UP + serial } else { manner.team };
+        let bearer = format!("bearer {}", team(number));
+        let expected = match (manner.makes_up, refused) {
+            (true, _) => Some((403, "InvalidProviderToken")),
+            (false, true) => Some((410, "Unregistered")),
+            (false, false) => None,
+        };
+        let made = Made::new(short_hash(body.as_bytes()), expected);
         let push = Push::alert(&token, TOPIC)
             .apns_id(&id)
             .field("authorization", &bearer)
@@ -187,9 +197,13 @@ impl Load {
     }
 }
 
-/// The bearer token of a team, by its number.
-pub(crate) fn team(number: u64) -> String {
-    jwt(&format!("TEAM{number:06}"), &format!("KEY{number:07}"))
+/// The name of a team, by its number.
+pub(crate) fn team_name(number: u64) -> String {
+    format!("TEAM{number:06}")
+}
+
+fn team(number: u64) -> String {
+    jwt(&team_name(number), &format!("KEY{number:07}"))
 }
 
 /// An HTTP/2 connection that workers share and replace when it ends.

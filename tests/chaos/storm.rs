@@ -75,6 +75,7 @@ impl Storm {
             refused_every: Some(17),
             pause: None,
             team: worker % 2,
+            ..Manner::default()
         };
         for worker in 0..ONE_BY_ONE {
             let speech = if worker % 4 == 0 { Speech::Http11WithoutAlpn } else { Speech::Http11 };

@@ -31,9 +31,6 @@ mod proxied;
 /// A plain request on a TLS port gets this, so that whoever tries it with curl knows (A11).
 const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
     Content-Length: 38\r\nConnection: close\r\n\r\nThis port speaks TLS: use https://...\n";
-/// How long a handshake may still go on when the connection shall end: with TLS 1.3 its sender
-/// counts it as open before we do, and has sent its first push.
-const GRACE: Duration = Duration::from_secs(1);
 /// RFC 6066 §3 and RFC 8446 §6.2.
 const UNRECOGNIZED_NAME: u8 = 112;
 
@@ -117,7 +114,7 @@ impl<H: Handle, C: Carry> Walk<H, C> {
                 Ok(done) => Ok(done),
                 Err(_elapsed) => refuse(Refused::Timeout, format!("no {what} in time")),
             },
-            () = hurried(self.place.lease()) => Err(Turned::Ended),
+            () = self.place.lease().hurried() => Err(Turned::Ended),
         }
     }
 
@@ -269,14 +266,6 @@ impl<H: Handle, C: Carry> Walk<H, C> {
             connect_target,
         })
     }
-}
-
-/// Returns a moment after the connection was asked to end, or at once at the drain's end.
-async fn hurried(lease: &Lease) {
-    lease.asked_more_than(Asked::Nothing).await;
-    let end = lease.asked_more_than(Asked::HandOver);
-    // Either way it ends now.
-    let _ = timeout(GRACE, end).await;
 }
 
 /// Asks a connection to end when it is `max_age` old, a tenth more or less: senders that came

@@ -268,6 +268,10 @@ impl Connection {
         let Some(credential) = stream.credential.clone() else {
             return Some(Answer::refusal(403, "InvalidProviderToken"));
         };
+        let known = |teams: &[String]| teams.is_empty() || teams.contains(&credential.team);
+        if !self.shared.read(|conduct| known(&conduct.teams)) {
+            return Some(Answer::refusal(403, "InvalidProviderToken"));
+        }
         let bound = self.bound.get_or_insert_with(|| credential.clone()).clone();
         if bound.team != credential.team {
             self.violated(id, "two teams on one connection");
