@@ -732,6 +732,7 @@ fn is_definitive(kind: &HopErrorKind) -> bool {
         HopErrorKind::Alert(_)
         | HopErrorKind::BudgetExhausted
         | HopErrorKind::Closed
+        | HopErrorKind::CredentialsUnusable(_)
         | HopErrorKind::Draining
         | HopErrorKind::ForeignAnswer { .. }
         | HopErrorKind::GoAway { .. }
