@@ -46,6 +46,7 @@ fn wanted(findings: &Findings, wishes: Wishes) -> Wanted {
             HopErrorKind::CredentialsMissing(_)
             | HopErrorKind::CredentialsRefused(_)
             | HopErrorKind::CredentialsLatched
+            | HopErrorKind::CredentialsUnusable(_)
             | HopErrorKind::Loop(_),
         ) => {}
         (Stage::Connect, kind) => {

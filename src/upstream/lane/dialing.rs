@@ -181,6 +181,7 @@ pub(super) fn is_definitive(kind: &HopErrorKind) -> bool {
         HopErrorKind::Alert(_)
         | HopErrorKind::BudgetExhausted
         | HopErrorKind::Closed
+        | HopErrorKind::CredentialsUnusable(_)
         | HopErrorKind::Draining
         | HopErrorKind::ForeignAnswer { .. }
         | HopErrorKind::GoAway { .. }
