@@ -1,12 +1,160 @@
-//! placeholder
+//! `pushrelay probe`: find out which hop breaks HTTP/2.
+//!
+//! Exit code: 0 ok or warn, 10 a fault at our own side, 11 at or before the proxy, 12 an inspector
+//! or portal, 13 beyond it, 64 wrong usage, 78 a configuration that is not valid.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+
+use anstream::{eprintln, print, println};
+
+use super::{EXIT_CONFIG, EXIT_USAGE};
+use crate::probe::codes::{self, Code};
+use crate::probe::ground::{Ground, GroundError};
+use crate::probe::ladder::Aim;
+use crate::probe::report::{Report, TargetReport, html, text};
+use crate::probe::{Wishes, probe};
+
+mod plan;
+
+/// Longest idle rung, seconds: firewalls that forget later than an hour do no harm.
+const MAX_IDLE: u64 = 3600;
 
 /// Arguments of `probe`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// What to climb to: apns, fcm, mattermost, or HOST[:PORT]; with relay.yaml, only these of its
+    /// hosts
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+    /// Without relay.yaml: through this proxy, http[s]://[USER@]HOST:PORT; repeat for several.
+    /// The password comes from PUSHRELAY_PROXY_PASSWORD or --proxy-password-file
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    proxy: Vec<String>,
+    /// Read the proxy's password from this file
+    #[arg(long, value_name = "FILE", requires = "proxy")]
+    proxy_password_file: Option<PathBuf>,
+    /// Without relay.yaml: on the direct path
+    #[arg(long, conflicts_with_all = ["proxy", "config"])]
+    direct: bool,
+    /// The configuration whose routes and proxies are probed
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// More public roots, PEM
+    #[arg(long, value_name = "FILE")]
+    roots: Vec<PathBuf>,
+    /// Roots of a known inspector, PEM: found in use they are a warning
+    #[arg(long, value_name = "FILE")]
+    inspection_roots: Vec<PathBuf>,
+    /// Another host that control rungs may ask for
+    #[arg(long, value_name = "HOST:PORT")]
+    control: Vec<crate::names::Authority>,
+    /// Control rungs may go around the proxy
+    #[arg(long)]
+    allow_direct: bool,
+    /// Leave a connection idle for so long and see whether it lives
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=MAX_IDLE))]
+    idle: Option<u64>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Write one self-contained page for the firewall ticket
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Explain a code (`all` lists them) and end
+    #[arg(long, value_name = "CODE")]
+    explain: Option<String>,
+}
 
 /// Runs `probe`.
-pub fn run(_args: Args) -> ExitCode {
-    ExitCode::FAILURE
+pub fn run(args: Args) -> ExitCode {
+    if let Some(code) = &args.explain {
+        return explain(code);
+    }
+    let (ground, aims) = match plan::plan(&args) {
+        Ok(planned) => planned,
+        Err(problem) => return problem.exit(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let report =
+        runtime.block_on(tokio::task::LocalSet::new().run_until(climb(&args, &ground, &aims)));
+    finish(&args, &report)
+}
+
+async fn climb(args: &Args, ground: &Ground, aims: &[Aim]) -> Report {
+    let idle = args.idle.map(Duration::from_secs);
+    let wishes = Wishes { allow_direct: args.allow_direct, idle };
+    let told = |target: &TargetReport| {
+        if !args.json {
+            print!("{}", text::target(target));
+        }
+    };
+    probe(ground, aims, wishes, &told).await
+}
+
+fn finish(args: &Args, report: &Report) -> ExitCode {
+    if args.json {
+        match serde_json::to_string_pretty(report) {
+            Ok(json) => println!("{json}"),
+            Err(error) => eprintln!("error: {error}"),
+        }
+    } else {
+        print!("{}", text::summary(report));
+    }
+    if let Some(file) = &args.report
+        && let Err(error) = std::fs::write(file, html::page(report))
+    {
+        eprintln!("error: {}: {error}", file.display());
+        return ExitCode::FAILURE;
+    }
+    ExitCode::from(report.exit_code())
+}
+
+fn explain(word: &str) -> ExitCode {
+    if word == "all" {
+        print!("{}", codes::markdown());
+        return ExitCode::SUCCESS;
+    }
+    if let Some(code) = Code::find(word) {
+        print!("{}", code.explained());
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("error: there is no code {word:?}; `--explain all` lists them");
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// Why nothing was climbed.
+#[derive(Debug)]
+enum Problem {
+    Usage(String),
+    Ground(GroundError),
+}
+
+impl From<GroundError> for Problem {
+    fn from(error: GroundError) -> Self {
+        Self::Ground(error)
+    }
+}
+
+impl Problem {
+    fn exit(self) -> ExitCode {
+        match self {
+            Self::Usage(what) => {
+                eprintln!("error: {what}");
+                ExitCode::from(EXIT_USAGE)
+            }
+            Self::Ground(error) => {
+                eprintln!("error: {}", super::send::chain(&error));
+                ExitCode::from(EXIT_CONFIG)
+            }
+        }
+    }
 }

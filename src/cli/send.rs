@@ -222,7 +222,7 @@ fn report(json: bool, outcome: &Result<Receipt, SendError>) {
 }
 
 /// An error and its sources on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -165,7 +165,7 @@ impl<H: Handle, C: Carry> Front<H, C> {
     ) -> Rc<Self> {
         Rc::new(Self {
             behind: RefCell::new(Rc::new(behind)),
-            admitted: Admitted::new(connections, Arc::clone(&counters)),
+            admitted: Admitted::new(admit::room(connections), Arc::clone(&counters)),
             counters,
             lines: LineGate::default(),
         })
@@ -174,7 +174,7 @@ impl<H: Handle, C: Carry> Front<H, C> {
     /// New connections get this one.
     pub fn replace(&self, behind: Behind<H, C>, connections: usize) {
         *self.behind.borrow_mut() = Rc::new(behind);
-        self.admitted.set_limit(connections);
+        self.admitted.set_limit(admit::room(connections));
     }
 
     /// The admitted connections: to drain them.

@@ -186,10 +186,13 @@ fn add<T: PartialEq>(list: &mut Vec<T>, one: T) {
     }
 }
 
-/// The origin's own ports, and for a name of our own also the one that the sender dialled: its
-/// origin's port is nothing that senders know.
+/// The origin's own ports, and the one that the sender dialled: a relay that listens elsewhere is
+/// asked for `host:8443`, and the host alone decides the route. For a name of our own also the
+/// usual ports: its origin's port is nothing that senders know.
 fn port_belongs(found: &Found, port: u16, sender: &Sender) -> bool {
+    let dialled = sender.connect_target.is_none() && port == sender.local.port();
     found.host.ports.contains(&port)
+        || dialled
         || (found.route.provider == Provider::Own
             && (port == sender.local.port()
                 || port == if sender.tls.is_some() { 443 } else { 80 }
@@ -215,7 +218,8 @@ mod tests {
             ("api.push.apple.com", None, Some(0)),
             ("API.push.apple.com", Some(443), Some(0)),
             ("api.push.apple.com", Some(2197), Some(0)),
-            ("api.push.apple.com", Some(8443), None),
+            ("api.push.apple.com", Some(8443), Some(0)),
+            ("api.push.apple.com", Some(99), None),
             ("push.corp.example", None, Some(1)),
             ("push.corp.example", Some(8066), Some(1)),
             ("push.corp.example", Some(8443), Some(1)),
