@@ -206,11 +206,11 @@ mod tests {
             proxy: None,
             alpn: None,
             tls: None,
-            took: std::time::Duration::ZERO,
+            took: Duration::ZERO,
         };
         let opened = Connection::open(1, (near, facts), Rc::new(|| {})).await;
         let request = http::Request::post("http://origin.example/x").body(Bytes::new()).unwrap();
-        let deadline = Instant::now() + std::time::Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(5);
         opened.unwrap().exchange(&request, deadline).await
     }
 
