@@ -2,7 +2,9 @@
 //! simulated APNs, all of them faulty, and three ledgers compared at the end.
 //!
 //! Small by default; the nightly run sizes them by environment: `PUSHRELAY_CHAOS_PUSHES` (per
-//! seed), `PUSHRELAY_CHAOS_SEEDS`, `PUSHRELAY_CHAOS_SIGTERMS`, `PUSHRELAY_CHAOS_DRAIN` (seconds).
+//! seed), `_SEEDS`, `_SEED` (the first), `_WIDTH` (times 48 senders), `_FAULTS` (per mille of the
+//! pushes), `_STRIKES` (at most so many milliseconds between two), `_SIGTERMS`, `_DRAIN` (seconds),
+//! `_MADE_UP` (tokens), `_LIMITED` (pushes).
 //! Every fault is drawn from the seed. Figures are printed (`--nocapture`).
 
 #![allow(clippy::unwrap_used, reason = "the kit is test code too; clippy sees only #[test] bodies")]
@@ -19,6 +21,8 @@ mod senders;
 mod drain;
 /// An origin that allows one stream for ever.
 mod limit;
+/// The Mattermost push proxy and a corporate proxy that dies.
+mod mpns;
 /// The whole fault matrix, seeded.
 mod storm;
 /// Teams, keys and made-up tokens.

@@ -37,7 +37,7 @@ impl Storm {
         let load = Load::new(seed, pushes);
         let authority = Throwaway::new("Chaos APNs CA", HOST).unwrap();
         let conduct = Conduct {
-            chaos: Some(Chaos { seed, per_mille: 30 }),
+            chaos: Some(Chaos { seed, per_mille: size("PUSHRELAY_CHAOS_FAULTS", 30) }),
             delay: Duration::from_millis(5 + seed % 3 * 10),
             in_flight: Some(load.in_flight.clone()),
             limit_falls: seed.is_multiple_of(4),
@@ -77,14 +77,15 @@ impl Storm {
             team: worker % 2,
             ..Manner::default()
         };
-        for worker in 0..ONE_BY_ONE {
+        let width = size("PUSHRELAY_CHAOS_WIDTH", 1);
+        for worker in 0..ONE_BY_ONE * width {
             let speech = if worker % 4 == 0 { Speech::Http11WithoutAlpn } else { Speech::Http11 };
             let sender = to(speech, worker % 2 == 1);
             workers.spawn(self.load.clone().one_by_one(sender, manner(worker)));
         }
         for proxied in [false, true] {
             let wire = Shared::new(to(Speech::Http2, proxied));
-            for worker in 0..SHARING {
+            for worker in 0..SHARING * width {
                 workers.spawn(self.load.clone().shared(wire.clone(), manner(worker)));
             }
         }
@@ -155,9 +156,10 @@ impl Storm {
     async fn run(mut self) -> (Figures, Vec<String>, u64) {
         let mut workers = self.senders();
         let memory = self.relay.memory();
+        let most = size("PUSHRELAY_CHAOS_STRIKES", 60);
         let mut strikes = 0;
         loop {
-            let pause = Duration::from_millis(10 + self.random.below(60));
+            let pause = Duration::from_millis(10 + self.random.below(most));
             let pause = tokio::time::sleep(pause);
             tokio::select! {
                 () = async { while workers.join_next().await.is_some() {} } => break,
@@ -200,12 +202,18 @@ async fn i1_to_i13_hold_in_a_storm_of_faults() {
     let mut total = Figures::default();
     for seed in first..first + seeds {
         let run = async { Storm::new(seed, pushes).await.run().await };
+        let began = Instant::now();
         let (figures, wrong, _) = within(60 + pushes / 50, run).await;
+        eprintln!("seed {seed} took {:?}", began.elapsed());
         assert!(wrong.is_empty(), "seed {seed}:\n{}", wrong.join("\n"));
         total.pushes += figures.pushes;
         total.accepted += figures.accepted;
         total.unknown += figures.unknown;
         total.not_sent += figures.not_sent;
+        total.provider_refused += figures.provider_refused;
+        total.caught += figures.caught;
+        total.left += figures.left;
+        total.died += figures.died;
     }
     assert!(total.accepted * 2 > total.pushes, "most pushes get through: {total:?}");
     eprintln!("all seeds: {total:?} in {:?}", started.elapsed());

@@ -56,6 +56,30 @@ async fn without_post_quantum_no_ml_kem_is_offered() {
     assert_eq!(dialed.facts.tls.unwrap().group, "X25519");
 }
 
+/// Old inspectors lose a ClientHello that does not fit into one segment (1460 octets).
+#[tokio::test]
+async fn without_post_quantum_the_hello_fits_into_one_segment() {
+    let ca = Ca::new("Test Root");
+    let mut sizes = Vec::new();
+    for post_quantum in [true, false] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut setup = Setup::direct(&ca).pin("origin.example:443", address);
+        setup.egress.post_quantum = post_quantum;
+        let hello = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 5];
+            stream.read_exact(&mut head).await.unwrap();
+            usize::from(u16::from_be_bytes([head[3], head[4]])) + head.len()
+        };
+        let (size, dialed) =
+            within(async { tokio::join!(hello, setup.dial("origin.example", Offer::H2)) }).await;
+        dialed.unwrap_err();
+        sizes.push(size);
+    }
+    assert!(sizes[0] > 1216 && sizes[1] < 512, "{sizes:?}");
+}
+
 #[tokio::test]
 async fn a_second_dial_resumes_the_session() {
     let ca = Ca::new("Test Root");

@@ -28,6 +28,7 @@ PACKAGES = {
     "openssl": "/usr/bin/openssl",
     "iproute2": "/usr/sbin/ip",
     "dnsmasq-base": "/usr/sbin/dnsmasq",
+    "haproxy": "/usr/sbin/haproxy",
     "tinyproxy-bin": "/usr/bin/tinyproxy",
     "krb5-kdc": "/usr/sbin/krb5kdc",
     "krb5-admin-server": "/usr/sbin/kadmin.local",

@@ -280,6 +280,18 @@ class Mitmproxy:
         wait_until(self.root.exists, "mitmproxy's root")
 
 
+class Haproxy:
+    """HAProxy as a TCP balancer on port 443; `header` is send-proxy or send-proxy-v2."""
+
+    def __init__(self, machine, relay, header):
+        config = machine.directory / "haproxy.cfg"
+        config.write_text("defaults\n mode tcp\n timeout connect 5s\n timeout client 1m\n"
+                          " timeout server 1m\nlisten push\n bind 0.0.0.0:443\n"
+                          f" server relay {relay}:443 {header}\n")
+        self.process = machine.start("haproxy", ["haproxy", "-db", "-f", config])
+        self.process.wait_listening(443)
+
+
 class Dnsmasq:
     """dnsmasq that answers these names and nothing else, without any hosts file."""
 

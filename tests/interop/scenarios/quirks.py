@@ -5,7 +5,7 @@ import json
 from kit import senders
 from kit.lab import expect
 from kit.ledger import Job, compare
-from kit.peers import Origin, PushProxy
+from kit.peers import Haproxy, Origin, PushProxy
 from kit.pki import APNS_HOST
 from kit.registry import scenario, several
 
@@ -53,6 +53,21 @@ def _site(lab, options=()):
 
 
 @scenario("ci")
+def rsa_leaf(lab):
+    """A TLS 1.3 sender that verifies RSA only gets an RSA leaf, every other one P-256."""
+    site = _site(lab)
+    for algorithms, key in (("rsa_pss_rsae_sha256:RSA+SHA256", "RSA-PSS"),
+                            ("ecdsa_secp256r1_sha256:rsa_pss_rsae_sha256:RSA+SHA256", "ECDSA")):
+        for version in ("-tls1_2", "-tls1_3"):
+            done = site.sender.run(
+                ["openssl", "s_client", version, "-connect", f"{APNS_HOST}:443", "-servername",
+                 APNS_HOST, "-sigalgs", algorithms, "-CAfile", site.roots, "-verify_return_error"],
+                check=False, stdin="")
+            expect("Verify return code: 0 (ok)" in done.stdout, f"{version} {done.stderr[-400:]}")
+            expect(f"Peer signature type: {key}" in done.stdout, f"{version}: not {key}")
+
+
+@scenario("ci")
 def ninety_two_connections(lab):
     """The push proxy behind a proxy opens 92 connections for 100 pushes: two leave the relay."""
     site = _site(lab)
@@ -67,6 +82,46 @@ def impatient_pings(lab):
     site = _site(lab, options=("--delay", "2.5"))
     job = Job(site.world, count=10, roots=site.roots)
     compare(job, senders.go(site.sender, job, "impatient"), site.origin.entries())
+
+
+@several({"v1": "send-proxy", "v2": "send-proxy-v2"}, "ci")
+def balancer(lab, header):
+    """Behind HAProxy's PROXY header, `networks` judges the sender's own address."""
+    site = placements.pre(lab, listeners=[listener(
+        networks=("10.77.1.10/32",), proxy_protocol={"from": ["10.77.1.80/32"]})])
+    machine = lab.machine("balancer", (site.sender.networks[0], 80))
+    stranger = lab.machine("stranger", (site.sender.networks[0], 90))
+    Haproxy(machine, site.machines["pre"].address, header)
+    for one in (site.sender, stranger):
+        one.hosts({APNS_HOST: machine.address})
+    job = Job(site.world, count=10, roots=site.roots)
+    compare(job, _curl(site, job, version="http2", parallel=5), site.origin.entries())
+    expect(site.relay.says("10.77.1.10"), "the log does not name the sender behind the balancer")
+    job = Job(site.world, count=2, roots=site.roots)
+    answers = senders.curl(stranger, job, site.world, "http2")
+    expect(all("error" in answer for answer in answers), f"a stranger was answered {answers[:1]}")
+    # Who is not the balancer may not say who it is, and is judged by its own address.
+    stranger.hosts({APNS_HOST: site.machines["pre"].address})
+    answers = senders.curl(stranger, job, site.world, "http2", "haproxy-protocol")
+    expect(all("error" in answer for answer in answers), f"a liar was answered {answers[:1]}")
+    expect(len(site.origin.requests()) == 10, "a stranger's push reached the origin")
+
+
+@several({"proxied": ["-x", "http://10.77.1.20:8080", f"http://{APNS_HOST}"],
+          "plain": ["-H", f"Host: {APNS_HOST}", "http://10.77.1.20:8080"]}, "ci")
+def cleartext(lab, way):
+    """From a trusted proxy without TLS: in absolute form, and by Host; h2 and TLS go up."""
+    site = placements.pre(lab, listeners=[listener(accept=("plain",), bind=("0.0.0.0:8080",))])
+    job = Job(site.world, count=4, roots=site.roots)
+    *options, base = way
+    answers = []
+    for push in job.pushes:
+        done = site.sender.run(
+            ["curl", "-qsS", "--max-time", "10", "-H", "apns-topic: com.example.chat", "-H",
+             f"apns-id: {push['id']}", "-H", f"authorization: {senders.bearer(site.world)}", "-d",
+             push["payload"], "-w", "%{http_code}", *options, f"{base}/3/device/{push['token']}"])
+        answers.append({"token": push["token"], "status": int(done.stdout[-3:])})
+    compare(job, answers, site.origin.entries())
 
 
 OWN = "push.corp.example"
