@@ -158,6 +158,10 @@ async fn whole(
     answer: http::Response<hyper::body::Incoming>,
 ) -> Result<http::Response<Bytes>, HopErrorKind> {
     let (head, mut body) = answer.into_parts();
+    // An upgrade is never asked for, so no answer can follow; passed on, it would break the sender.
+    if head.status.is_informational() {
+        return Err(HopErrorKind::Protocol(format!("an answer {} for good", head.status.as_u16())));
+    }
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| kind_of(&error))?;
@@ -180,4 +184,51 @@ fn kind_of(error: &hyper::Error) -> HopErrorKind {
         };
     }
     HopErrorKind::Closed
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// What an origin that says `answer` to everything is made of.
+    async fn asked(answer: &'static [u8]) -> Result<http::Response<Bytes>, ExchangeFailure> {
+        let (near, mut far) = tokio::io::duplex(64 * 1024);
+        tokio::task::spawn_local(async move {
+            let _head = far.read(&mut [0; 4096]).await;
+            let _gone = far.write_all(answer).await;
+        });
+        let facts = DialFacts {
+            h2: false,
+            local: ([127, 0, 0, 1], 1).into(),
+            peer: ([127, 0, 0, 1], 2).into(),
+            proxy: None,
+            alpn: None,
+            tls: None,
+            took: Duration::ZERO,
+        };
+        let opened = Connection::open(1, (near, facts), Rc::new(|| {})).await;
+        let request = http::Request::post("http://origin.example/x").body(Bytes::new()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        opened.unwrap().exchange(&request, deadline).await
+    }
+
+    /// C8: a 101 never reaches the sender, and what became of the push is not known.
+    #[tokio::test]
+    async fn c8_interim_answers_are_skipped_and_an_upgrade_is_no_answer() {
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                let interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\n\r\n\
+                                HTTP/1.1 201 Made\r\nContent-Length: 2\r\n\r\n{}";
+                let answer = asked(interim).await.unwrap();
+                assert_eq!((answer.status().as_u16(), &answer.body()[..]), (201, &b"{}"[..]));
+                let upgrade = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\
+                                Upgrade: x\r\n\r\n";
+                let failure = asked(upgrade).await.unwrap_err();
+                assert_eq!(failure.delivery, Delivery::Unknown);
+            })
+            .await;
+    }
 }
