@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::{self, Asker, Readiness};
-use crate::config::Config;
 use crate::config::material::Material;
+use crate::config::{Admin, Config};
 use crate::downstream::admit::DownstreamCounters;
 use crate::downstream::listener;
 use crate::metrics::Metrics;
@@ -25,6 +25,7 @@ use crate::upstream::ourselves::Ourselves;
 mod loaded;
 mod plane;
 mod status;
+mod tunnels;
 pub mod watch;
 
 pub use loaded::{Loaded, LoadedError};
@@ -113,7 +114,7 @@ impl App {
         let sockets = open(&loaded.config, &BTreeSet::new(), &mut inherited)?;
         let admin = match loaded.config.admin.bind {
             None => None,
-            Some(address) => Some(open_one("admin", address, &mut inherited)?.socket),
+            Some(address) => open_admin(address, &mut inherited)?,
         };
         Ok(Bound { loaded, sockets, admin })
     }
@@ -200,7 +201,7 @@ impl Running {
         for (name, not_after) in self.loaded.leaves.expiries() {
             self.metrics.set_expiry("leaf", &name, not_after);
         }
-        self.readiness.set_leaves_valid(self.loaded.leaves.uncovered().is_empty());
+        self.readiness.set_leaves_valid(self.loaded.leaves_are_valid());
     }
 
     /// Takes what is queued, closes every listening socket, lets exchanges end, and returns when
@@ -245,6 +246,22 @@ fn open(
         }
     }
     Ok(sockets)
+}
+
+/// The admin socket. Where nobody chose the address and another relay on this machine has it, the
+/// relay does without: pushes matter more than the page about them.
+fn open_admin(
+    address: SocketAddr,
+    inherited: &mut Inherited,
+) -> Result<Option<TcpListener>, StartError> {
+    match open_one("admin", address, inherited) {
+        Ok(opened) => Ok(Some(opened.socket)),
+        Err(error) if address == Admin::default_bind() => {
+            tracing::warn!(%error, "no admin server: set admin.bind");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn open_one(

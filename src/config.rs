@@ -457,6 +457,13 @@ pub struct Admin {
     pub token: Option<SecretSource>,
 }
 
+impl Admin {
+    /// Where the admin server listens unless told otherwise: loopback, port 9380.
+    pub const fn default_bind() -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9380)
+    }
+}
+
 /// `log:`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {

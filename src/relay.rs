@@ -58,8 +58,6 @@ pub struct Towards<'a> {
     pub route_index: usize,
     /// The host within the route.
     pub host: &'a Arc<RouteHost>,
-    /// As in [`Push::port`].
-    pub port: Option<u16>,
     /// As in [`Push::credential`].
     pub credential: Option<&'a Credential>,
 }
@@ -197,7 +195,7 @@ impl<U: Upstream> Handle for Relay<U> {
             head,
             route,
             host,
-            sent: None,
+            sent_id: None,
             body: &[],
             reply: &reply,
             outcome: error.outcome(),

@@ -18,7 +18,9 @@ pub mod replay;
 pub mod resolve;
 pub mod tls;
 pub mod tunnel;
+pub mod turns;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -37,8 +39,8 @@ pub struct Push {
     pub route_index: usize,
     /// The host within the route.
     pub host: Arc<RouteHost>,
-    /// The port that the sender named, if it is one of the host's.
-    pub port: Option<u16>,
+    /// Who sent it: where there is no room for all, senders take turns.
+    pub sender: IpAddr,
     /// Method, absolute URI, end-to-end fields, whole body.
     pub request: http::Request<Bytes>,
     /// What the lane is keyed by on APNs; `None` elsewhere.

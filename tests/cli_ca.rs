@@ -348,3 +348,19 @@ fn hosts_come_from_relay_yaml_where_none_are_given() {
     assert!(text.contains("bad.yaml:1:"), "{text}");
     assert!(!path.join("two.key").exists());
 }
+
+#[test]
+fn certificates_go_beside_the_configuration_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::create_dir(path.join("etc")).unwrap();
+    let live = concat!(env!("CARGO_MANIFEST_DIR"), "/relay.yaml");
+    fs::copy(live, path.join("etc/relay.yaml")).unwrap();
+    let args = "init --root-key root.key --algorithm p256 --config etc/relay.yaml";
+    ok(&ca(path, &args.split(' ').collect::<Vec<_>>()));
+    assert!(path.join("etc/certs/issuer.key").exists());
+    assert!(!path.join("certs").exists());
+    let args = "extend --root-key root.key --config etc/relay.yaml --host push.corp.example";
+    let text = ok(&ca(path, &args.split(' ').collect::<Vec<_>>()));
+    assert!(text.contains("push.corp.example"), "{text}");
+}

@@ -60,9 +60,18 @@ impl Loaded {
             config.listeners.iter().any(|listener| listener.accept.tls || listener.accept.connect);
         // A relay that only takes plain HTTP shows no certificate.
         let hosts = if ends_tls { config.hosts() } else { Default::default() };
+        let terminated = hosts.len();
         let leaves = LeafStore::new(material.issuer.clone(), material.leaves.clone(), hosts)?;
-        if let Some(host) = leaves.uncovered().into_iter().next() {
-            return Err(LoadedError::NoLeaf(host));
+        // Whoever brings a leaf for one name of a preset means that name. With none at all, nobody
+        // could ever connect.
+        let uncovered = leaves.uncovered();
+        if uncovered.len() == terminated
+            && let Some(host) = uncovered.first()
+        {
+            return Err(LoadedError::NoLeaf(host.clone()));
+        }
+        for host in &uncovered {
+            tracing::warn!(%host, "no certificate for this name: senders that ask for it are refused");
         }
         let hosts = Arc::new(RoutedHosts(RouteTable::new(&config)));
         Ok(Self {
@@ -84,6 +93,13 @@ impl Loaded {
         }
     }
 
+    /// Every leaf that is served is valid now.
+    pub(super) fn leaves_are_valid(&self) -> bool {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        self.leaves.expiries().iter().all(|(_, not_after)| *not_after > now)
+    }
+
     /// Says what is ours, so that a loop is recognised.
     pub(super) fn tell(&self, own: &Ourselves) {
         own.set_keys(self.leaves.own_keys());
@@ -103,8 +119,9 @@ impl Hosts for RoutedHosts {
         Some(HostRule {
             tls: rule.tls,
             ports: rule.ports,
+            cleartext: rule.cleartext,
+            origins: rule.origins,
             apns: rule.apns,
-            scheme: rule.scheme,
             route_index: rule.first.index,
         })
     }

@@ -13,21 +13,17 @@ use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::loaded::{Loaded, LoadedError};
+use super::tunnels::Tunnels;
 use super::{Socket, StartError, status};
 use crate::admin::Question;
 use crate::config::EgressName;
 use crate::downstream::admit::DownstreamCounters;
-use crate::downstream::listener::{
-    self, Behind, Front, FrontLimits, HostRule, ListenerRuntime, Slot, Stop,
-};
-use crate::downstream::passthrough::Carry;
+use crate::downstream::listener::{self, Behind, Front, FrontLimits, ListenerRuntime, Slot, Stop};
 use crate::downstream::tls::TlsPlan;
-use crate::hop::{Hop, HopError, HopErrorKind, Observe, Stage, Unobserved};
-use crate::io::Prefixed;
-use crate::names::Authority;
+use crate::hop::{HopError, Observe};
 use crate::relay::{Plan, Records, Relay, Towards, Upstream};
+use crate::upstream::dial::Stream;
 use crate::upstream::dial::{DialFacts, Dialer, Target};
-use crate::upstream::dial::{Stream, Transport};
 use crate::upstream::lane::DialOrigin;
 use crate::upstream::lanes::{Lanes, Wiring};
 use crate::upstream::ourselves::Ourselves;
@@ -36,8 +32,6 @@ use crate::upstream::{Answered, Push, Unanswered};
 /// Before the drain deadline cuts connections, whoever still waits in a lane is told: time for the
 /// answer to leave.
 const LAST_WORD: Duration = Duration::from_millis(500);
-/// A tunnel's dial ends by this: the longest that a CONNECT sender is kept without a word.
-const CARRY_WITHIN: Duration = Duration::from_secs(10);
 /// Idle upstream connections are looked at this often, and figures are refreshed.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -81,40 +75,6 @@ impl DialOrigin for Dialer {
     ) -> Result<(Stream, DialFacts), HopError> {
         let dialed = self.dial(target, observe).await?;
         Ok((dialed.io, dialed.facts))
-    }
-}
-
-/// The way out for what is carried untouched.
-#[derive(Debug)]
-pub(super) struct Tunnels {
-    lanes: Rc<Lanes<Dialer>>,
-    loaded: Loaded,
-}
-
-impl Tunnels {
-    /// A target of `tunnel` belongs to no route. It leaves as the first route does: a configured
-    /// egress is never bypassed.
-    fn egress(&self, rule: Option<&HostRule>) -> Option<EgressName> {
-        let routes = &self.loaded.config.routes;
-        let route = rule.map_or_else(|| routes.first(), |rule| routes.get(rule.route_index));
-        route.map(|route| route.egress.clone())
-    }
-}
-
-impl Carry for Tunnels {
-    type Io = Prefixed<Transport>;
-
-    async fn dial_raw(
-        &self,
-        target: &Authority,
-        rule: Option<&HostRule>,
-    ) -> Result<Prefixed<Transport>, HopError> {
-        let unconfigured =
-            || HopError::new(Hop::RelayHost, Stage::Queue, HopErrorKind::NameNotFound);
-        let egress = self.egress(rule).ok_or_else(unconfigured)?;
-        let deadline = Instant::now() + CARRY_WITHIN;
-        let dialer = self.lanes.dialer();
-        Ok(dialer.dial_raw(&egress, target, deadline, &Unobserved).await?.io)
     }
 }
 
@@ -391,7 +351,7 @@ fn behind(
 ) -> Behind<TheRelay, Tunnels> {
     Behind {
         handle: relay.clone(),
-        carry: Rc::new(Tunnels { lanes: lanes.clone(), loaded: loaded.clone() }),
+        carry: Rc::new(Tunnels::new(lanes.clone(), loaded.clone())),
         hosts: loaded.hosts.clone(),
         limits: FrontLimits::new(loaded.config.limits.head),
     }

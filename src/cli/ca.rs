@@ -96,6 +96,12 @@ impl Hosts {
         }
         Ok(names)
     }
+
+    /// Where root and issuer lie: what was said, else where relay.yaml looks for them by itself.
+    fn folder(&self, given: Option<&Path>) -> PathBuf {
+        let beside = self.config.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
+        given.map_or_else(|| beside.join("certs"), Path::to_owned)
+    }
 }
 
 /// Why a command ends without its result.

@@ -40,6 +40,10 @@ enum DemoError {
 
 /// Runs `demo`; success only if every push did what it claims.
 pub fn run(_args: Args) -> ExitCode {
+    println!(
+        "Everything here runs on this machine: senders, proxies and APNs are simulated, the relay is real.\n\
+         200 is a delivered push; 410 is one that APNs refuses, as the sender must hear it."
+    );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let shown = runtime.map_err(DemoError::Io).and_then(|runtime| {
         runtime.block_on(async {

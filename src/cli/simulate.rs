@@ -48,8 +48,8 @@ struct Common {
     #[arg(long, value_name = "FILE")]
     ca_out: Option<PathBuf>,
     /// Bring a certificate: PEM chain and key
-    #[arg(long, value_name = "CHAIN,KEY", value_delimiter = ',', num_args = 2)]
-    identity: Vec<String>,
+    #[arg(long, value_name = "CHAIN,KEY", value_parser = files)]
+    identity: Option<(String, String)>,
     /// Write the record as JSON here at the end and on SIGUSR1
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
@@ -161,6 +161,11 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((user.to_owned(), password.to_owned()))
 }
 
+fn files(text: &str) -> Result<(String, String), String> {
+    let (chain, key) = text.split_once(',').ok_or("want CHAIN,KEY")?;
+    Ok((chain.to_owned(), key.to_owned()))
+}
+
 fn mapping(text: &str) -> Result<(String, SocketAddr), String> {
     let (target, address) = text.split_once('=').ok_or("want HOST:PORT=ADDRESS:PORT")?;
     Ok((target.to_owned(), address.parse().map_err(|_bad| "the address is not ADDRESS:PORT")?))
@@ -211,7 +216,7 @@ impl Common {
         host: &str,
         alpn: &[&[u8]],
     ) -> Result<rustls::ServerConfig, SimulateError> {
-        if let [chain, key] = &self.identity[..] {
+        if let Some((chain, key)) = &self.identity {
             return server_config_of(read_identity(chain, key)?, alpn);
         }
         Ok(self.authority(name, host)?.server_config(alpn))
@@ -272,6 +277,8 @@ async fn apns(args: &Apns) -> Result<(), SimulateError> {
         faults: args.fault.clone(),
         chaos: args.chaos.map(|seed| apns::Chaos { seed, per_mille: args.chaos_per_mille }),
         down: false,
+        teams: Vec::new(),
+        in_flight: None,
     };
     let (name, host) = ("simulated APNs root", "api.push.apple.com");
     let tls = match &args.client_ca {
@@ -310,4 +317,28 @@ async fn proxy(args: &Proxy) -> Result<(), SimulateError> {
     let record = || serde_json::json!(proxy.seen());
     let summary = || serde_json::json!({ "connections": proxy.seen().len() });
     args.common.until_stopped("proxy", proxy.address(), record, summary).await
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::{Args, What};
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn an_identity_is_one_word_with_a_comma() {
+        let parsed = |word: &str| {
+            Program::try_parse_from(["simulate", "fcm", "--identity", word])
+                .map(|program| program.args.what)
+        };
+        let Ok(What::Fcm(common)) = parsed("chain.pem,key.pem") else { panic!("refused") };
+        assert_eq!(common.identity, Some(("chain.pem".to_owned(), "key.pem".to_owned())));
+        assert!(parsed("chain.pem").is_err(), "the key is missing");
+    }
 }

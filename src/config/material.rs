@@ -87,7 +87,7 @@ impl Material {
             .filter_map(|(index, pair)| reading.identity(&format!("leaves[{index}]"), pair))
             .collect();
         if issuer.is_none() && reading.findings.problems.is_empty() {
-            reading.every_host_has_a_leaf(config, &leaves);
+            reading.some_host_has_a_leaf(config, &leaves);
         }
         let listeners = config.listeners.iter().enumerate();
         let listeners = listeners
@@ -163,10 +163,13 @@ impl Reading<'_> {
         }
     }
 
-    /// Without an issuer each host needs a leaf that was brought.
-    fn every_host_has_a_leaf(&mut self, config: &Config, leaves: &[Arc<Identity>]) {
+    /// Without an issuer some host needs a leaf that was brought. Not every one: whoever brings a
+    /// leaf for one name of a preset means that name.
+    fn some_host_has_a_leaf(&mut self, config: &Config, leaves: &[Arc<Identity>]) {
         let ends_tls = |listener: &Arc<Listener>| listener.accept.tls || listener.accept.connect;
-        if !config.listeners.iter().any(ends_tls) {
+        let hosts = config.hosts();
+        // Carried TLS needs no certificate of ours, so a passthrough relay needs no CA.
+        if hosts.is_empty() || !config.listeners.iter().any(ends_tls) {
             return;
         }
         let hint =
@@ -178,10 +181,10 @@ impl Reading<'_> {
             self.findings.add("issuer", message, hint);
             return;
         }
-        for host in config.hosts() {
-            if !leaves.iter().any(|leaf| leaf.covers(&host)) {
-                self.findings.add("leaves", format!("no leaf covers {host}"), hint);
-            }
+        let covered = hosts.iter().any(|host| leaves.iter().any(|leaf| leaf.covers(host)));
+        if !covered && let Some(host) = hosts.first() {
+            let message = format!("no leaf covers any routed host, such as {host}");
+            self.findings.add("leaves", message, hint);
         }
     }
 

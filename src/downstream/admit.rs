@@ -16,7 +16,7 @@ use crate::config::Listener;
 pub mod places;
 pub mod proxy;
 
-pub use places::{Admitted, Place};
+pub use places::{Admitted, Place, room};
 
 /// Refusals that are logged per second; floods are counted only.
 const LINES_PER_SECOND: u32 = 10;

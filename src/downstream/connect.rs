@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::listener::{HostRule, Hosts};
 use crate::config::{BasicCredentials, Listener, Secret, TlsMode};
 use crate::hop::{HopError, HopErrorKind};
+use crate::relay::answer::proxy_status;
 
 pub mod head;
 
@@ -62,7 +63,10 @@ impl ConnectRefusal {
             Self::Target | Self::Credentials => "http_request_denied",
             Self::Malformed(_) => "http_request_error",
         };
-        let extra = format!("{extra}Proxy-Status: pushrelay; error={kind}\r\n");
+        let extra = format!(
+            "{extra}Proxy-Status: pushrelay; error={kind}; details=\"sender connect {self}\"; \
+             outcome=relay_refused\r\n"
+        );
         answer(status, &extra, &self.to_string())
     }
 }
@@ -125,41 +129,40 @@ pub async fn read<IO: AsyncRead + Unpin>(
     }
 }
 
-/// The answer where the way out failed before the tunnel was opened.
+/// The answer where the way out failed before the tunnel was opened: `Proxy-Status` in the words
+/// of every other answer of ours, a status by RFC 9209 §2.3's recommendation.
 pub fn failed(error: &HopError) -> Vec<u8> {
-    let (status, kind) = failure(&error.kind);
-    let extra = format!("Proxy-Status: pushrelay; error={kind}; hop={}\r\n", error.hop);
-    answer(status, &extra, &format!("{} ({}): {}", error.hop, error.stage, error.kind))
+    let said = proxy_status::tunnel(error);
+    let extra = format!("Proxy-Status: {}\r\n", said.to_str().unwrap_or_default());
+    let text = format!("{} ({}): {}", error.hop, error.stage, error.kind);
+    answer(failure(&error.kind), &extra, &text)
 }
 
-/// Status and RFC 9209 §2.3 error type.
-const fn failure(kind: &HopErrorKind) -> (&'static str, &'static str) {
-    const BAD: &str = "502 Bad Gateway";
-    const BUSY: &str = "503 Service Unavailable";
+const fn failure(kind: &HopErrorKind) -> &'static str {
     match kind {
-        HopErrorKind::Timeout => ("504 Gateway Timeout", "connection_timeout"),
-        HopErrorKind::BudgetExhausted | HopErrorKind::Overloaded => {
-            (BUSY, "connection_limit_reached")
-        }
-        HopErrorKind::Draining | HopErrorKind::SenderGone => (BUSY, "proxy_internal_response"),
-        HopErrorKind::NameNotFound => (BAD, "dns_error"),
-        HopErrorKind::Refused => (BAD, "connection_refused"),
-        HopErrorKind::Unreachable => (BAD, "destination_ip_unroutable"),
-        HopErrorKind::Loop(_) => (BAD, "proxy_loop_detected"),
-        HopErrorKind::Certificate { .. } => (BAD, "tls_certificate_error"),
-        HopErrorKind::Alert(_) => (BAD, "tls_alert_received"),
-        HopErrorKind::AlpnNotH2 { .. } => (BAD, "tls_protocol_error"),
-        HopErrorKind::Closed | HopErrorKind::GoAway { .. } | HopErrorKind::Reset { .. } => {
-            (BAD, "connection_terminated")
-        }
-        HopErrorKind::CredentialsLatched
+        HopErrorKind::Timeout => "504 Gateway Timeout",
+        HopErrorKind::BudgetExhausted
+        | HopErrorKind::Draining
+        | HopErrorKind::Overloaded
+        | HopErrorKind::SenderGone => "503 Service Unavailable",
+        HopErrorKind::Alert(_)
+        | HopErrorKind::AlpnNotH2 { .. }
+        | HopErrorKind::Certificate { .. }
+        | HopErrorKind::Closed
+        | HopErrorKind::CredentialsLatched
         | HopErrorKind::CredentialsMissing(_)
         | HopErrorKind::CredentialsRefused(_)
         | HopErrorKind::ForeignAnswer { .. }
+        | HopErrorKind::GoAway { .. }
         | HopErrorKind::Io(_)
+        | HopErrorKind::Loop(_)
+        | HopErrorKind::NameNotFound
         | HopErrorKind::NotTheProtocol { .. }
         | HopErrorKind::Protocol(_)
-        | HopErrorKind::ProxyRefused(_) => (BAD, "destination_unavailable"),
+        | HopErrorKind::ProxyRefused(_)
+        | HopErrorKind::Refused
+        | HopErrorKind::Reset { .. }
+        | HopErrorKind::Unreachable => "502 Bad Gateway",
     }
 }
 

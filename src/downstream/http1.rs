@@ -27,15 +27,11 @@ use self::body::{BodyReader, Framing};
 use self::head::{HeadFault, HeadReader, ParsedHead, parse_head};
 use self::reply::Then;
 use self::socket::Socket;
-use super::lease::{Asked, Lease};
+use super::lease::{Asked, GRACE, Lease};
 use super::{Answer, Exchange, Handle, Head, Presence, Reply, Sender, Wire};
 use crate::hop::{Hop, HopError, HopErrorKind, Stage};
 use crate::relay::Permit;
 use crate::relay::outcome::{Refusal, RelayError};
-
-/// How long a connection that never carried a request is still heard once it shall end: its first
-/// request is likely on the way, and a client does not repeat what a fresh connection loses.
-const FRESH_GRACE: Duration = Duration::from_secs(1);
 
 /// Bounds of one connection. `Default` has the times that the product ships with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,11 +152,15 @@ where
                     return matches!(read, Ok(Ok(1..)));
                 }
                 asked = self.lease.asked_more_than(seen) => {
-                    if self.lease.served() || asked == Asked::EndNow {
+                    if asked == Asked::EndNow {
                         return false;
                     }
                     seen = asked;
-                    deadline = deadline.min(Instant::now() + FRESH_GRACE);
+                    let quiet = match self.lease.quiet_since() {
+                        Some(since) if self.lease.served() => since.elapsed(),
+                        Some(_) | None => Duration::ZERO,
+                    };
+                    deadline = deadline.min(Instant::now() + GRACE.saturating_sub(quiet));
                 }
             }
         }

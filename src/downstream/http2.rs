@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-use super::lease::{Asked, Lease};
+use super::lease::{Asked, GRACE, Lease};
 use super::{Handle, Sender};
 use crate::io::Guarded;
 
@@ -101,7 +101,7 @@ pub async fn serve<IO, H>(
     let handshake = builder(&limits).handshake(Guarded::new(io, limits.write));
     let opened = tokio::select! {
         opened = timeout_at(deadline, handshake) => opened,
-        _ = lease.asked_more_than(Asked::Nothing) => return,
+        () = lease.hurried() => return,
     };
     let connection = match opened {
         Ok(Ok(connection)) => connection,
@@ -257,6 +257,7 @@ where
                 // a GOAWAY cannot overtake an answer.
                 Poll::Pending
                     if *phase == Phase::EndWhenQuiet
+                        && shared.lease.served()
                         && shared.running.get() == 0
                         && !connection.has_streams() =>
                 {
@@ -278,7 +279,13 @@ where
     fn ask(&mut self, asked: Asked) {
         match asked {
             Asked::Nothing => {}
-            Asked::EndWhenQuiet => self.phase = Phase::EndWhenQuiet,
+            Asked::EndWhenQuiet => {
+                self.phase = Phase::EndWhenQuiet;
+                if !self.shared.lease.served() {
+                    self.deadline = self.deadline.min(Instant::now() + GRACE);
+                    self.timer.as_mut().reset(self.deadline);
+                }
+            }
             Asked::HandOver => {
                 if self.shared.running.get() == 0 {
                     self.phase = Phase::EndWhenQuiet;
@@ -297,7 +304,7 @@ where
     fn late(&mut self) {
         let now = Instant::now();
         let lease = &self.shared.lease;
-        if !lease.served() && self.phase == Phase::Serving {
+        if !lease.served() {
             return self.end(Reason::NO_ERROR, "no request came in time");
         }
         let idle =

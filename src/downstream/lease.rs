@@ -3,9 +3,14 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+
+/// How long a connection that shall end is still heard while it is young, or since it last
+/// answered: the next push is likely on the way (with TLS 1.3 a sender counts a connection as open
+/// before we do), and a client may not repeat what such a connection loses.
+pub const GRACE: Duration = Duration::from_secs(1);
 
 /// What is asked of a connection; later ones are stronger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +90,15 @@ impl Lease {
     /// What is asked now.
     pub fn asked(&self) -> Asked {
         self.0.asked.get()
+    }
+
+    /// For what comes before the first request: returns [`GRACE`] after an end was asked, or at
+    /// once at the drain's end.
+    pub async fn hurried(&self) {
+        self.asked_more_than(Asked::Nothing).await;
+        let end = self.asked_more_than(Asked::HandOver);
+        // Either way it ends now.
+        let _ = tokio::time::timeout(GRACE, end).await;
     }
 
     /// Returns when more is asked than `seen`.

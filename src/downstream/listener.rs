@@ -23,8 +23,8 @@ use super::http1::Http1Limits;
 use super::http2::Http2Limits;
 use super::passthrough::{Carry, CarryLimits};
 use super::tls::TlsPlan;
-use crate::config::{Listener, Scheme, Secret, TlsMode};
-use crate::names::HostName;
+use crate::config::{Listener, Secret, TlsMode};
+use crate::names::{Authority, HostName};
 
 mod socket;
 #[cfg(test)]
@@ -53,10 +53,12 @@ pub struct HostRule {
     pub tls: TlsMode,
     /// Ports that CONNECT may name, the origin's first.
     pub ports: Vec<u16>,
+    /// Those of them where the origin is plain, so that what follows CONNECT may be.
+    pub cleartext: Vec<u16>,
+    /// Where the host leads when it is carried untouched, in the order tried. Not empty.
+    pub origins: Vec<Authority>,
     /// An APNs host.
     pub apns: bool,
-    /// What is spoken towards the origin; CONNECT to an `http` one may be plain.
-    pub scheme: Scheme,
     /// Index of the route in the configuration.
     pub route_index: usize,
 }
@@ -163,7 +165,7 @@ impl<H: Handle, C: Carry> Front<H, C> {
     ) -> Rc<Self> {
         Rc::new(Self {
             behind: RefCell::new(Rc::new(behind)),
-            admitted: Admitted::new(connections, Arc::clone(&counters)),
+            admitted: Admitted::new(admit::room(connections), Arc::clone(&counters)),
             counters,
             lines: LineGate::default(),
         })
@@ -172,7 +174,7 @@ impl<H: Handle, C: Carry> Front<H, C> {
     /// New connections get this one.
     pub fn replace(&self, behind: Behind<H, C>, connections: usize) {
         *self.behind.borrow_mut() = Rc::new(behind);
-        self.admitted.set_limit(connections);
+        self.admitted.set_limit(admit::room(connections));
     }
 
     /// The admitted connections: to drain them.
@@ -197,7 +199,11 @@ impl<H: Handle, C: Carry> Front<H, C> {
         let peer = admit::canonical(peer);
         let judgement = admit::judge(&runtime.config, peer.ip());
         if judgement == Judgement::Refuse {
-            let why = "the address is in none of the networks";
+            let why = if peer.ip().is_loopback() {
+                "a sender on this machine; the listener's networks lack its loopback address"
+            } else {
+                "the address is in none of the networks"
+            };
             return self.refused(&runtime.config, peer, Refused::Network, why);
         }
         let Some(place) = self.admitted.enter() else {

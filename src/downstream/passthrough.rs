@@ -29,12 +29,19 @@ pub trait Carry: 'static {
     /// A connection to the target, proxies passed, no TLS of ours on it.
     type Io: AsyncRead + AsyncWrite + Unpin + 'static;
 
-    /// Dials. `rule` is the route's; `None` for a target of the `tunnel` list. Always ends.
+    /// Dials a target of the `tunnel` list, or with a `rule` where its host leads. Always ends.
     fn dial_raw(
         &self,
         target: &Authority,
         rule: Option<&HostRule>,
     ) -> impl Future<Output = Result<Self::Io, HopError>>;
+}
+
+/// The origins of a host, the one with the sender's port first: the others stand in for it.
+pub fn in_order(rule: &HostRule, port: u16) -> Vec<Authority> {
+    let mut origins = rule.origins.clone();
+    origins.sort_by_key(|origin| origin.port != port);
+    origins
 }
 
 /// Bounds of a carried connection.
@@ -231,6 +238,8 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::config::{Scheme, TlsMode};
+    use crate::downstream::listener::testing::rule;
 
     const SOON: Duration = Duration::from_secs(5);
 
@@ -249,6 +258,15 @@ mod tests {
             (offer(Some("evil.example"), false), Err(HelloRefusal::Elsewhere)),
         ] {
             assert_eq!(judge(&offer, &host), expected);
+        }
+    }
+
+    #[test]
+    fn the_senders_port_comes_first_and_the_others_stand_in_for_it() {
+        let rule = rule(TlsMode::Passthrough, Scheme::Https);
+        for (port, expected) in [(443, [443, 2197]), (2197, [2197, 443]), (8443, [443, 2197])] {
+            let ports: Vec<u16> = in_order(&rule, port).iter().map(|one| one.port).collect();
+            assert_eq!(ports, expected);
         }
     }
 

@@ -4,8 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::HeaderValue;
 use serde::Deserialize;
 
 use crate::config::{Route, RouteHost};
@@ -35,8 +34,8 @@ pub(super) struct Ending<'a> {
     pub(super) head: Option<&'a Head>,
     pub(super) route: Option<&'a Arc<Route>>,
     pub(super) host: Option<&'a Arc<RouteHost>>,
-    /// The fields as they left, with the apns-id that may be ours.
-    pub(super) sent: Option<&'a HeaderMap>,
+    /// The apns-id as it left; it may be ours.
+    pub(super) sent_id: Option<&'a HeaderValue>,
     pub(super) body: &'a [u8],
     pub(super) reply: &'a Reply,
     pub(super) outcome: Outcome,
@@ -105,7 +104,6 @@ fn record(ending: &Ending<'_>) -> AccessRecord {
         let value = head.and_then(|head| head.headers.get(name));
         value.map(|value| clean(value.as_bytes(), FIELD_CAP))
     };
-    let sent_id = ending.sent.and_then(|sent| sent.get("apns-id"));
     let apns = ending.host.is_some_and(|host| host.dialect == Dialect::Apns);
     let credential = head.filter(|_head| apns).and_then(|head| bearer::credential(&head.headers));
     let (status, bytes_out) = match ending.reply {
@@ -134,7 +132,10 @@ fn record(ending: &Ending<'_>) -> AccessRecord {
         key: credential.as_ref().map(|credential| credential.key.to_string()),
         topic: field("apns-topic"),
         push_type: field("apns-push-type"),
-        apns_id: sent_id.map(|id| clean(id.as_bytes(), FIELD_CAP)).or_else(|| field("apns-id")),
+        apns_id: ending
+            .sent_id
+            .map(|id| clean(id.as_bytes(), FIELD_CAP))
+            .or_else(|| field("apns-id")),
         ack_id: ack_id(ending),
         status,
         outcome: ending.outcome.word(),
@@ -183,13 +184,4 @@ fn ack_id(ending: &Ending<'_>) -> Option<String> {
     let body: Acknowledged = serde_json::from_slice(ending.body).ok()?;
     let id = body.ack_id.or(body.id).filter(|id| !id.is_empty())?;
     Some(clean(id.as_bytes(), 64))
-}
-
-/// The fields of a request, for [`Ending::sent`], kept while the request itself is handed over.
-pub(super) fn sent(request: &Request<Bytes>) -> HeaderMap {
-    let mut kept = HeaderMap::with_capacity(1);
-    if let Some(id) = request.headers().get("apns-id") {
-        kept.insert("apns-id", id.clone());
-    }
-    kept
 }

@@ -17,9 +17,11 @@ use crate::downstream::Exchange;
 /// forgotten merely gets a fresh deadline.
 const CAPACITY: usize = 1024;
 
-/// After the deadline the application of a 7 s deadline gives up within this (the Mattermost push
-/// proxy after 8 s) and what comes then, even with the same words, is a new try.
-const GRACE: Duration = Duration::from_secs(1);
+/// What comes later than this after the deadline is a new try, even with the same words. Go's
+/// client sends a refused stream again at once and after a second more, up to a tenth of jitter:
+/// at 8.0 to 8.1 s, just when the 8 s of the Mattermost push proxy end. That one must not be
+/// dispatched, the new try follows it. The push proxy's new try comes a second later, at 9 s.
+const GRACE: Duration = Duration::from_millis(1500);
 
 /// Refused exchanges by what they would look like again.
 #[derive(Debug, Default)]
@@ -36,7 +38,7 @@ struct Refused {
 
 impl Repeats {
     /// Same connection, method, path, credential and body.
-    pub(super) fn likeness(&self, exchange: &Exchange) -> u64 {
+    fn likeness(&self, exchange: &Exchange) -> u64 {
         let mut hasher = self.random.build_hasher();
         exchange.sender.connection.hash(&mut hasher);
         exchange.head.method.hash(&mut hasher);
@@ -48,8 +50,16 @@ impl Repeats {
         hasher.finish()
     }
 
-    /// When the push really began: now, or when its likeness did that we refused.
-    pub(super) fn started(&self, likeness: u64, started: Instant) -> Instant {
+    /// When the push really began: now, or when its likeness did that we refused. While nothing
+    /// was refused lately, as nearly always, it costs nothing.
+    pub(super) fn started(&self, exchange: &Exchange) -> Instant {
+        if self.refused.is_empty() {
+            return exchange.head.started;
+        }
+        self.started_of(self.likeness(exchange), exchange.head.started)
+    }
+
+    fn started_of(&self, likeness: u64, started: Instant) -> Instant {
         match self.refused.get(&likeness) {
             Some(refused) if started < refused.forget_at => refused.started.min(started),
             Some(_) | None => started,
@@ -57,7 +67,11 @@ impl Repeats {
     }
 
     /// We refused it.
-    pub(super) fn refused(&mut self, likeness: u64, started: Instant, deadline: Duration) {
+    pub(super) fn refused(&mut self, exchange: &Exchange, started: Instant, deadline: Duration) {
+        self.remember(self.likeness(exchange), started, deadline);
+    }
+
+    fn remember(&mut self, likeness: u64, started: Instant, deadline: Duration) {
         let now = Instant::now();
         if self.refused.len() >= CAPACITY {
             self.refused.retain(|_likeness, refused| refused.forget_at > now);
@@ -69,8 +83,9 @@ impl Repeats {
     }
 
     /// It ended otherwise.
-    pub(super) fn ended(&mut self, likeness: u64) {
+    pub(super) fn ended(&mut self, exchange: &Exchange) {
         if !self.refused.is_empty() {
+            let likeness = self.likeness(exchange);
             self.refused.remove(&likeness);
         }
     }
@@ -85,14 +100,15 @@ mod tests {
         let mut repeats = Repeats::default();
         let (start, deadline) = (Instant::now(), Duration::from_secs(7));
         let later = |ms| start + Duration::from_millis(ms);
-        assert_eq!(repeats.started(1, later(10)), later(10));
-        repeats.refused(1, start, deadline);
-        assert_eq!(repeats.started(1, later(1000)), start);
-        assert_eq!(repeats.started(2, later(1000)), later(1000));
-        assert_eq!(repeats.started(1, later(7500)), start);
-        assert_eq!(repeats.started(1, later(8000)), later(8000));
-        repeats.ended(1);
-        assert_eq!(repeats.started(1, later(1000)), later(1000));
+        assert_eq!(repeats.started_of(1, later(10)), later(10));
+        repeats.remember(1, start, deadline);
+        assert_eq!(repeats.started_of(1, later(1000)), start);
+        assert_eq!(repeats.started_of(2, later(1000)), later(1000));
+        assert_eq!(repeats.started_of(1, later(7500)), start);
+        assert_eq!(repeats.started_of(1, later(8120)), start, "Go's own, on the brink");
+        assert_eq!(repeats.started_of(1, later(9000)), later(9000), "the push proxy's next try");
+        repeats.refused.remove(&1);
+        assert_eq!(repeats.started_of(1, later(1000)), later(1000));
     }
 
     #[test]
@@ -100,13 +116,13 @@ mod tests {
         let mut repeats = Repeats::default();
         let now = Instant::now();
         for likeness in 0..CAPACITY as u64 + 5 {
-            repeats.refused(likeness, now, Duration::from_secs(7));
+            repeats.remember(likeness, now, Duration::from_secs(7));
         }
         assert_eq!(repeats.refused.len(), CAPACITY);
         for refused in repeats.refused.values_mut() {
             refused.forget_at = now;
         }
-        repeats.refused(9_999, now, Duration::from_secs(7));
+        repeats.remember(9_999, now, Duration::from_secs(7));
         assert_eq!(repeats.refused.len(), 1);
     }
 }

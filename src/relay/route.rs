@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::{Config, Protocol, Route, RouteHost, Scheme, TlsMode};
+use crate::config::{Config, Route, RouteHost, Scheme, TlsMode};
 use crate::downstream::{Head, Sender};
-use crate::names::{Host, HostName};
-use crate::provider::{Dialect, Provider};
+use crate::names::{Authority, Host, HostName};
+use crate::provider::Provider;
 
 use super::outcome::Refusal;
 use super::permit::topic;
@@ -38,20 +38,21 @@ pub struct Found {
 pub struct HostRule {
     /// End TLS here or carry it.
     pub tls: TlsMode,
-    /// The ports that a CONNECT target or an authority may name.
+    /// The ports that a CONNECT target may name: the origin's, in the order of the file, and for
+    /// a name of our own the two that senders know.
     pub ports: Vec<u16>,
-    /// What the origin speaks.
-    pub scheme: Scheme,
+    /// Those of `ports` behind which the origin is plain, so that a sender may be.
+    pub cleartext: Vec<u16>,
+    /// Where the name leads, in the order tried.
+    pub origins: Vec<Authority>,
     /// APNs, so that HTTP/2 is offered and certificate authentication is watched for.
     pub apns: bool,
-    /// The dialect of our own answers.
-    pub dialect: Dialect,
-    /// What is spoken upstream.
-    pub protocol: Protocol,
     /// The first route of the host, for passthrough and for names in logs.
     pub first: Found,
 }
 
+/// What senders of a name of our own know as its port: of https and of http.
+const KNOWN_PORTS: &[u16] = &[443, 80];
 const SNI_ELSEWHERE: &str = "SNI and the request's host lead to different routes";
 const CONNECT_ELSEWHERE: &str =
     "the CONNECT target and the request's host lead to different routes";
@@ -73,19 +74,29 @@ impl RouteTable {
     pub fn host_rule(&self, name: &HostName) -> Option<HostRule> {
         let all = self.hosts.get(name)?;
         let first = all.first()?.clone();
-        let mut ports: Vec<u16> = all.iter().flat_map(|one| one.host.ports.clone()).collect();
-        ports.sort_unstable();
-        ports.dedup();
+        let (mut ports, mut cleartext) = (Vec::new(), Vec::new());
+        let mut origins: Vec<Authority> = Vec::new();
+        for one in all {
+            let own = if one.route.provider == Provider::Own { KNOWN_PORTS } else { &[] };
+            for port in one.host.ports.iter().chain(own) {
+                add(&mut ports, *port);
+                if one.host.scheme == Scheme::Http {
+                    add(&mut cleartext, *port);
+                }
+            }
+            for port in &one.host.ports {
+                add(&mut origins, Authority::new(one.host.origin.clone(), *port));
+            }
+        }
         // One passthrough route makes the host one: the validation lets them not be mixed, and
         // where it once would, carrying TLS untouched is the side that sees less.
         let passthrough = all.iter().any(|one| one.route.tls == TlsMode::Passthrough);
         Some(HostRule {
             tls: if passthrough { TlsMode::Passthrough } else { TlsMode::Terminate },
             ports,
-            scheme: first.host.scheme,
+            cleartext,
+            origins,
             apns: first.route.provider == Provider::Apns,
-            dialect: first.host.dialect,
-            protocol: first.host.protocol,
             first,
         })
     }
@@ -119,7 +130,7 @@ impl RouteTable {
         };
         let found = match all.as_slice() {
             [only] => only,
-            several => by_topic(several, head)?,
+            several => choose(several, head, sender)?,
         };
         if found.route.tls == TlsMode::Passthrough {
             return Err(Refusal::Misdirected("this route carries TLS and reads no requests"));
@@ -150,19 +161,38 @@ impl RouteTable {
     }
 }
 
-fn by_topic<'a>(several: &'a [Found], head: &Head) -> Result<&'a Found, Refusal> {
+/// Among routes that share a host those that list the topic, else those open to all. One name may
+/// still be two origins, TLS and plain: the port that the sender means tells them apart, and where
+/// it tells nothing the first of the file is taken.
+fn choose<'a>(several: &'a [Found], head: &Head, sender: &Sender) -> Result<&'a Found, Refusal> {
     let wanted = topic::named(head);
-    let listed = several.iter().find(|one| {
+    let lists = |one: &&Found| {
         wanted.first().is_some_and(|wanted| one.route.topics.iter().any(|topic| topic == wanted))
-    });
-    let open = || several.iter().find(|one| one.route.topics.is_empty());
-    listed.or_else(open).ok_or(Refusal::Topic)
+    };
+    let mut candidates: Vec<_> = several.iter().filter(lists).collect();
+    if candidates.is_empty() {
+        candidates = several.iter().filter(|one| one.route.topics.is_empty()).collect();
+    }
+    let target = sender.connect_target.as_ref().map(|target| target.port);
+    let known = if sender.tls.is_some() { 443 } else { 80 };
+    let meant = head.port.or(target).unwrap_or(known);
+    let its = candidates.iter().find(|one| one.host.ports.contains(&meant));
+    its.or_else(|| candidates.first()).copied().ok_or(Refusal::Topic)
 }
 
-/// The origin's own ports, and for a name of our own also the one that the sender dialled: its
-/// origin's port is nothing that senders know.
+fn add<T: PartialEq>(list: &mut Vec<T>, one: T) {
+    if !list.contains(&one) {
+        list.push(one);
+    }
+}
+
+/// The origin's own ports, and the one that the sender dialled: a relay that listens elsewhere is
+/// asked for `host:8443`, and the host alone decides the route. For a name of our own also the
+/// usual ports: its origin's port is nothing that senders know.
 fn port_belongs(found: &Found, port: u16, sender: &Sender) -> bool {
+    let dialled = sender.connect_target.is_none() && port == sender.local.port();
     found.host.ports.contains(&port)
+        || dialled
         || (found.route.provider == Provider::Own
             && (port == sender.local.port()
                 || port == if sender.tls.is_some() { 443 } else { 80 }
@@ -188,7 +218,8 @@ mod tests {
             ("api.push.apple.com", None, Some(0)),
             ("API.push.apple.com", Some(443), Some(0)),
             ("api.push.apple.com", Some(2197), Some(0)),
-            ("api.push.apple.com", Some(8443), None),
+            ("api.push.apple.com", Some(8443), Some(0)),
+            ("api.push.apple.com", Some(99), None),
             ("push.corp.example", None, Some(1)),
             ("push.corp.example", Some(8066), Some(1)),
             ("push.corp.example", Some(8443), Some(1)),
@@ -262,6 +293,46 @@ mod tests {
         assert_eq!(open.find(&bare, &sender()).map(|found| found.index), Ok(1));
         let sibling = head("POST", "api.push.apple.com", "/4/broadcasts/apps/com.example.one");
         assert_eq!(open.find(&sibling, &sender()).map(|found| found.index), Ok(0));
+    }
+
+    #[test]
+    fn one_name_with_tls_and_plain_is_told_apart_by_the_port_that_is_meant() {
+        let mut route = own_route("mm", "push-test.example", "https://push-test.example:443");
+        route.provider = Provider::Mattermost;
+        let plain = own_route("mm", "push-test.example", "http://push-test.example:80");
+        route.hosts.extend(plain.hosts);
+        let table = RouteTable::new(&config(vec![route]));
+        let tls = sender_with_sni(Some("push-test.example"));
+        let clear = Sender { tls: None, ..sender() };
+        for (from, port, target, scheme) in [
+            (&tls, None, None, Scheme::Https),
+            (&tls, Some(443), None, Scheme::Https),
+            (&clear, None, None, Scheme::Http),
+            (&clear, Some(443), None, Scheme::Https),
+            (&clear, None, Some("push-test.example:443"), Scheme::Https),
+            (&clear, None, Some("push-test.example:80"), Scheme::Http),
+        ] {
+            let mut head = head("POST", "push-test.example", "/api/v1/send_push");
+            head.port = port;
+            let from = Sender {
+                tls: from.tls.clone(),
+                connect_target: target.map(|target| target.parse().unwrap()),
+                ..sender()
+            };
+            let found = table.find(&head, &from).unwrap();
+            assert_eq!(found.host.scheme, scheme, "{port:?} {target:?}");
+        }
+        let rule = table.host_rule(&"push-test.example".parse().unwrap()).unwrap();
+        assert_eq!((rule.ports, rule.cleartext), (vec![443, 80], vec![80]));
+    }
+
+    #[test]
+    fn a_name_of_our_own_leads_to_its_origin_and_is_known_by_the_usual_ports() {
+        let table = table();
+        let rule = table.host_rule(&"push.corp.example".parse().unwrap()).unwrap();
+        assert_eq!(rule.origins, ["10.1.2.3:8066".parse().unwrap()]);
+        assert_eq!(rule.ports, [8066, 443, 80]);
+        assert_eq!(rule.cleartext, rule.ports);
     }
 
     #[test]

@@ -72,14 +72,6 @@ pub fn request(
     Ok(request)
 }
 
-/// The port that the sender named and that is the origin's own; the default port is no wish.
-pub fn named_port(head: &Head, permit: &Permit, target: Option<&Authority>) -> Option<u16> {
-    let named = head.port.or_else(|| target.map(|target| target.port))?;
-    let ours = permit.host.ports.contains(&named);
-    let same_name = permit.host.origin.name() == Some(&permit.host.host);
-    (ours && same_name && named != default_port(permit.host.scheme)).then_some(named)
-}
-
 const fn default_port(scheme: Scheme) -> u16 {
     match scheme {
         Scheme::Http => 80,
@@ -87,13 +79,14 @@ const fn default_port(scheme: Scheme) -> u16 {
     }
 }
 
-/// C2: always absolute, always the route's own authority, a port only where it is not the default.
+/// C2: always absolute, always the route's own authority. Which of several ports carries the push
+/// is the lane's matter, whatever the sender named: one is written only where the default port is
+/// none of them.
 fn absolute(head: &Head, permit: &Permit) -> Result<Uri, Refusal> {
     let host = &permit.host;
-    let first = host.ports.first().copied();
-    let port = named_port(head, permit, None).or(first);
-    let authority = match port.filter(|port| *port != default_port(host.scheme)) {
-        Some(port) => Authority::new(host.origin.clone(), port).to_string(),
+    let default = host.ports.contains(&default_port(host.scheme));
+    let authority = match host.ports.first().filter(|_any| !default) {
+        Some(port) => Authority::new(host.origin.clone(), *port).to_string(),
         None => host.origin.to_string(),
     };
     let scheme = match host.scheme {

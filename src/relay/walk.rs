@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderName, HeaderValue};
 
 use crate::config::{NextHop, WhenUnsent};
 use crate::downstream::{Exchange, Reply};
@@ -36,18 +36,17 @@ const BACKSTOP: Duration = Duration::from_millis(250);
 
 /// What became of an exchange besides its result, before it is told to anybody.
 struct Fate {
-    sent: Option<HeaderMap>,
+    apns_id: Option<HeaderValue>,
     leg: Option<Leg>,
     replays: u8,
     down_for: Option<Duration>,
-    likeness: u64,
     started: Instant,
 }
 
 /// A request that may go: the push and, for the answer, what is known about it.
 struct Ready {
     push: Push,
-    sent: HeaderMap,
+    apns_id: Option<HeaderValue>,
 }
 
 /// Counts an exchange as under way for as long as it lives, even where its future is dropped.
@@ -71,7 +70,7 @@ pub(super) async fn walk<U: Upstream>(relay: &Relay<U>, exchange: Exchange) -> R
     let (result, fate) = fate;
     let (reply, outcome, error) = match result {
         Ok(judged) => {
-            relay.repeats.borrow_mut().ended(fate.likeness);
+            relay.repeats.borrow_mut().ended(&exchange);
             (Reply::Answer(judged.answer), judged.outcome, None)
         }
         Err(error) => {
@@ -85,7 +84,7 @@ pub(super) async fn walk<U: Upstream>(relay: &Relay<U>, exchange: Exchange) -> R
         head: Some(&exchange.head),
         route: Some(&exchange.permit.route),
         host: Some(&exchange.permit.host),
-        sent: fate.sent.as_ref(),
+        sent_id: fate.apns_id.as_ref(),
         body: &exchange.body,
         reply: &reply,
         outcome,
@@ -104,9 +103,8 @@ async fn fate<U: Upstream>(
     request_id: &str,
     place: Option<&Place>,
 ) -> (Result<Judged, RelayError>, Fate) {
-    let likeness = relay.repeats.borrow().likeness(exchange);
-    let started = relay.repeats.borrow().started(likeness, exchange.head.started);
-    let none = Fate { sent: None, leg: None, replays: 0, down_for: None, likeness, started };
+    let started = relay.repeats.borrow().started(exchange);
+    let none = Fate { apns_id: None, leg: None, replays: 0, down_for: None, started };
     if exchange.permit.reserved {
         let answer = reserved::answer(&exchange.head, &exchange.sender, request_id);
         return (Ok(Judged { answer, outcome: Outcome::Accepted }), none);
@@ -142,7 +140,7 @@ async fn fate<U: Upstream>(
         }
     };
     let leg = Some(Leg { connection, took });
-    (result, Fate { sent: Some(ready.sent), leg, replays, down_for, ..none })
+    (result, Fate { apns_id: ready.apns_id, leg, replays, down_for, ..none })
 }
 
 /// Is there room for one more, in the process and, where it binds, in the audit log?
@@ -168,7 +166,7 @@ fn prepare<U: Upstream>(
     exchange: &Exchange,
     started: Instant,
 ) -> Result<Ready, RelayError> {
-    let Exchange { head, permit, body, sender, presence } = exchange;
+    let Exchange { head, permit, body, presence, .. } = exchange;
     let remaining = verified(relay, plan, exchange)?;
     let mut deadline = started + permit.route.deadline;
     if let Some(remaining) = remaining {
@@ -183,7 +181,7 @@ fn prepare<U: Upstream>(
     else {
         return Err(own(HopErrorKind::Timeout));
     };
-    let sent = record::sent(&request);
+    let apns_id = request.headers().get("apns-id").cloned();
     if let Some(key) = plan.sign_key(&permit.route, permit.route_index) {
         let added = sign(&request, key, left);
         request.headers_mut().extend(added);
@@ -199,13 +197,13 @@ fn prepare<U: Upstream>(
         route: permit.route.clone(),
         route_index: permit.route_index,
         host: permit.host.clone(),
-        port: translate::named_port(head, permit, sender.connect_target.as_ref()),
+        sender: exchange.sender.client.ip().to_canonical(),
         request,
         credential,
         deadline: deadline.into(),
         presence: presence.clone(),
     };
-    Ok(Ready { push, sent })
+    Ok(Ready { push, apns_id })
 }
 
 /// Checks the chain signature that the listener demands; what is left of the sender's deadline.
@@ -240,7 +238,7 @@ fn sign(
     request: &http::Request<bytes::Bytes>,
     key: &signature::Key,
     left: Duration,
-) -> Vec<(HeaderName, http::HeaderValue)> {
+) -> Vec<(HeaderName, HeaderValue)> {
     let authority = request.uri().authority().map_or("", |authority| authority.as_str());
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let message = Message {
@@ -268,7 +266,7 @@ fn shorten<U: Upstream>(
     if !repeats_refused(exchange) || push.route.when_unsent != WhenUnsent::Auto {
         return (None, push);
     }
-    let down_for = down_for(relay, exchange, push.port, push.credential.as_ref());
+    let down_for = down_for(relay, exchange, push.credential.as_ref());
     if down_for.is_some_and(|down| down >= YOUNG_OUTAGE) {
         push.deadline = push.deadline.min(tokio::time::Instant::now() + LONG_OUTAGE_WAIT);
     }
@@ -278,11 +276,10 @@ fn shorten<U: Upstream>(
 fn down_for<U: Upstream>(
     relay: &Relay<U>,
     exchange: &Exchange,
-    port: Option<u16>,
     credential: Option<&Credential>,
 ) -> Option<Duration> {
     let Permit { route, route_index, host, .. } = &exchange.permit;
-    relay.upstream.down_for(Towards { route, route_index: *route_index, host, port, credential })
+    relay.upstream.down_for(Towards { route, route_index: *route_index, host, credential })
 }
 
 /// APNs routes only, Go's client only, and never a relay that signs.
@@ -313,7 +310,7 @@ fn tell<U: Upstream>(
     request_id: &str,
 ) -> Reply {
     let permit = &exchange.permit;
-    let id = fate.sent.as_ref().unwrap_or(&exchange.head.headers).get("apns-id");
+    let id = fate.apns_id.as_ref().or_else(|| exchange.head.headers.get("apns-id"));
     let reply = reply(
         error,
         &Setting {
@@ -328,8 +325,8 @@ fn tell<U: Upstream>(
     );
     let mut repeats = relay.repeats.borrow_mut();
     match reply {
-        Reply::Refuse => repeats.refused(fate.likeness, fate.started, permit.route.deadline),
-        Reply::Answer(_) => repeats.ended(fate.likeness),
+        Reply::Refuse => repeats.refused(exchange, fate.started, permit.route.deadline),
+        Reply::Answer(_) => repeats.ended(exchange),
     }
     reply
 }

@@ -5,6 +5,7 @@
 //! that change). One task per connection; the record is in [`Ledger`].
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ mod spoil;
 mod strict;
 
 pub use answers::{REASONS, token_accepted, token_for};
-pub use exchange::path_hash;
+pub use exchange::{path_hash, short_hash};
 pub use fault::{Chaos, Cut, Fault, FaultError, Last, Planned, When};
 pub use ledger::{Entry, Fate, Ledger, Summary, Violation};
 
@@ -85,6 +86,11 @@ pub struct Conduct {
     pub chaos: Option<Chaos>,
     /// `true`: connections are accepted and cut at once.
     pub down: bool,
+    /// The teams whose tokens are good; empty is any.
+    pub teams: Vec<String>,
+    /// How many pushes their senders have in flight, where the test knows: a cut catches those
+    /// too that have not arrived yet, or whose answer is on its way.
+    pub in_flight: Option<Arc<AtomicU64>>,
 }
 
 impl Default for Conduct {
@@ -103,6 +109,8 @@ impl Default for Conduct {
             faults: Vec::new(),
             chaos: None,
             down: false,
+            teams: Vec::new(),
+            in_flight: None,
         }
     }
 }
@@ -127,6 +135,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// How many pushes a cut catches, with `open` streams here.
+    pub(crate) fn caught(&self, open: usize) -> u64 {
+        let told = self.read(|c| c.in_flight.as_ref().map(|count| count.load(Ordering::Relaxed)));
+        told.unwrap_or(0).max(open as u64)
+    }
+
     /// A copy of how to behave now.
     pub(crate) fn read<T>(&self, what: impl FnOnce(&Conduct) -> T) -> T {
         what(&lock(&self.conduct))

@@ -15,7 +15,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, Reason};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::Delivery;
 use super::dial::DialFacts;
@@ -28,6 +28,9 @@ const SETTINGS_WITHIN: Duration = Duration::from_secs(3);
 /// A PING without an answer for so long means that the path is dead. Above any honest round trip,
 /// well below the route's deadline.
 const PONG_WITHIN: Duration = Duration::from_secs(2);
+/// A PING that waits for so long puts new pushes on hold: honest round trips are shorter, and
+/// what is sent into a dead path would be `unknown`.
+const DOUBT_AFTER: Duration = Duration::from_millis(500);
 /// With pushes in flight and nothing arriving for so long, the path is tried by PING: APNs answers
 /// in milliseconds, a cut tunnel never does.
 const SILENCE_IN_FLIGHT: Duration = Duration::from_secs(3);
@@ -47,6 +50,8 @@ pub const ANSWER_BODY: usize = 1024 * 1024;
 pub struct ExchangeFailure {
     /// What is known of the push.
     pub delivery: Delivery,
+    /// The peer refused the stream as one too many (REFUSED_STREAM).
+    pub refused: bool,
     /// Why.
     pub cause: HopError,
 }
@@ -64,6 +69,8 @@ pub struct Connection {
     send: RefCell<Option<SendRequest<Bytes>>>,
     in_flight: Cell<usize>,
     closed: Cell<bool>,
+    /// The path may be dead: a push got no answer and no octet came, or a PING waits for long.
+    doubted: Cell<bool>,
     wishes: Wishes,
     exchanges: Cell<u64>,
 }
@@ -139,6 +146,7 @@ impl Connection {
             send: RefCell::new(Some(send)),
             in_flight: Cell::new(0),
             closed: Cell::new(false),
+            doubted: Cell::new(false),
             wishes: Wishes::default(),
             exchanges: Cell::new(0),
         });
@@ -180,8 +188,11 @@ impl Connection {
         self.wishes.abort.notify_one();
     }
 
-    /// Quiet for so long that it should be tried before use?
+    /// In doubt, or quiet for so long, that it should be tried before use?
     pub fn is_stale(&self) -> bool {
+        if self.doubted.get() {
+            return true;
+        }
         let quiet = self.log.last_read().map(|at| at.elapsed());
         self.in_flight.get() == 0 && quiet.is_some_and(|quiet| quiet > STALE_AFTER)
     }
@@ -190,7 +201,7 @@ impl Connection {
     pub async fn try_path(&self) -> bool {
         let tried = self.wishes.tried.notified();
         self.wishes.try_path.notify_one();
-        let done = tokio::time::timeout(PONG_WITHIN * 2, tried).await;
+        let done = timeout(PONG_WITHIN * 2, tried).await;
         done.is_ok() && !self.is_retired()
     }
 
@@ -203,8 +214,10 @@ impl Connection {
     ) -> Result<http::Response<Bytes>, ExchangeFailure> {
         let unsent = |kind| ExchangeFailure {
             delivery: Delivery::NotSent,
+            refused: false,
             cause: HopError::new(beyond(&self.facts), Stage::Request, kind),
         };
+        let begun = std::time::Instant::now();
         let (head, body) = split(request);
         let opened = {
             let mut send = self.send.borrow_mut();
@@ -234,12 +247,25 @@ impl Connection {
             Ok(Err(ReceiveFailure::Stream(error))) => Err(self.failed(number, error)),
             Ok(Err(ReceiveFailure::Excess(what))) => {
                 stream.send_reset(Reason::CANCEL);
-                Err(self.gave_up(number, HopErrorKind::Protocol(what.to_owned())))
+                let failure = self.gave_up(number, HopErrorKind::Protocol(what.to_owned()));
+                self.condemn();
+                Err(failure)
             }
             Err(_late) => {
                 stream.send_reset(Reason::CANCEL);
+                if self.log.last_read().is_none_or(|at| at < begun) {
+                    self.doubted.set(true);
+                }
                 Err(self.gave_up(number, HopErrorKind::Timeout))
             }
+        }
+    }
+
+    /// The peer floods: nothing new goes there, and nothing more is read once nobody waits.
+    fn condemn(&self) {
+        self.retire();
+        if self.in_flight.get() == 0 {
+            self.abort();
         }
     }
 
@@ -254,7 +280,11 @@ impl Connection {
         };
         let kind = kind_of(&error, &self.log);
         let cause = HopError::new(beyond(&self.facts), Stage::Request, kind).caused_by(error);
-        ExchangeFailure { delivery: replay::delivery(failure), cause }
+        ExchangeFailure {
+            delivery: replay::delivery(failure),
+            refused: failure.peer_reset == Some(u32::from(Reason::REFUSED_STREAM)),
+            cause,
+        }
     }
 
     /// We stop waiting. What h2 still holds of the push must never leave afterwards, or "not
@@ -269,6 +299,7 @@ impl Connection {
         let delivery = if unwritten && alone { Delivery::NotSent } else { Delivery::Unknown };
         ExchangeFailure {
             delivery,
+            refused: false,
             cause: HopError::new(beyond(&self.facts), Stage::Request, kind),
         }
     }
@@ -400,7 +431,7 @@ async fn drive<IO>(
             () = connection.wishes.abort.notified() => Some(None),
             () = connection.wishes.busy.notified() => None,
             () = connection.wishes.try_path.notified() => {
-                let alive = pong(driver.as_mut(), &mut pings).await;
+                let alive = pong(driver.as_mut(), &mut pings, &connection.doubted).await;
                 connection.wishes.tried.notify_waiters();
                 (!alive).then_some(None)
             }
@@ -408,7 +439,7 @@ async fn drive<IO>(
                 if next_ping(&connection, ping) > Instant::now() {
                     continue;
                 }
-                let alive = pong(driver.as_mut(), &mut pings).await;
+                let alive = pong(driver.as_mut(), &mut pings, &connection.doubted).await;
                 (!alive).then_some(None)
             }
         };
@@ -432,17 +463,31 @@ fn next_ping(connection: &Connection, ping: Duration) -> Instant {
 }
 
 /// One PING and its answer while the connection is polled on. `false`: dead or ended.
-async fn pong<F>(mut driver: std::pin::Pin<&mut F>, pings: &mut Option<PingPong>) -> bool
+async fn pong<F>(
+    mut driver: std::pin::Pin<&mut F>,
+    pings: &mut Option<PingPong>,
+    doubted: &Cell<bool>,
+) -> bool
 where
     F: Future<Output = Result<(), h2::Error>>,
 {
     let Some(pings) = pings.as_mut() else {
         return true;
     };
-    tokio::select! {
-        _end = driver.as_mut() => false,
-        pong = tokio::time::timeout(PONG_WITHIN, pings.ping(Ping::opaque())) => {
-            matches!(pong, Ok(Ok(_)))
+    let answer = async {
+        let mut pong = pin!(pings.ping(Ping::opaque()));
+        if let Ok(pong) = timeout(DOUBT_AFTER, pong.as_mut()).await {
+            return pong.is_ok();
         }
+        doubted.set(true);
+        matches!(timeout(PONG_WITHIN - DOUBT_AFTER, pong).await, Ok(Ok(_)))
+    };
+    let alive = tokio::select! {
+        _end = driver.as_mut() => false,
+        alive = answer => alive,
+    };
+    if alive {
+        doubted.set(false);
     }
+    alive
 }

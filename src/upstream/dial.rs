@@ -180,6 +180,13 @@ struct Opened {
     pinned: bool,
 }
 
+/// Whether another port of the same origin may be reachable: firewalls and proxies judge ports,
+/// names and credentials are the same for all of them.
+pub const fn another_port_may_do(error: &HopError) -> bool {
+    matches!(error.stage, Stage::Tcp | Stage::Connect)
+        && !matches!(error.kind, HopErrorKind::CredentialsLatched)
+}
+
 impl Dialer {
     /// Prepares every egress.
     pub fn new(

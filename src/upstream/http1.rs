@@ -95,6 +95,7 @@ impl Connection {
     ) -> Result<http::Response<Bytes>, ExchangeFailure> {
         let hop = beyond(&self.facts);
         let failure = |delivery, kind| ExchangeFailure {
+            refused: false,
             delivery,
             cause: HopError::new(hop, Stage::Request, kind),
         };

@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +16,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::budget::Budget;
 use super::connection::ExchangeFailure;
-use super::dial::{DialFacts, Target};
+use super::dial::{DialFacts, Target, another_port_may_do};
 use super::lanes::Totals;
 use super::replay::MAX_REPLAYS;
 use super::tls::Offer;
@@ -38,9 +39,9 @@ use book::{Book, Dial};
 pub const DOWN_FOR_LONG: Duration = Duration::from_secs(30);
 /// A dial ends by this, whatever the stages allow: above the longest honest sum of them.
 const DIAL_WITHIN: Duration = Duration::from_secs(10);
-/// Pause before a refused stream is sent again, times the attempt: an origin that refuses a burst
-/// gets a moment.
-const REPLAY_PAUSE: Duration = Duration::from_millis(50);
+/// Pause before a push that was refused twice is sent once more: the first replay takes its turn
+/// at once, the last one outlives a short spell of refusals.
+const REPLAY_PAUSE: Duration = Duration::from_millis(300);
 
 /// What dials: the relay's dialer, or a test's.
 pub trait DialOrigin: 'static {
@@ -140,7 +141,17 @@ impl Wire {
     }
 }
 
-type Waiter = oneshot::Sender<Result<Wire, HopError>>;
+/// A push that waits: whose it is, and where its place is told.
+struct Waiter {
+    sender: IpAddr,
+    place: oneshot::Sender<Result<Wire, HopError>>,
+}
+
+impl Waiter {
+    fn is_closed(&self) -> bool {
+        self.place.is_closed()
+    }
+}
 
 /// Counts that outlive lanes; shared by all of them.
 #[derive(Debug, Default)]
@@ -168,6 +179,10 @@ pub struct Lane<D> {
     target: LaneTarget,
     limits: LaneLimits,
     budget: Option<Rc<Budget>>,
+    /// Whose push it was opened for.
+    pub opened_by: IpAddr,
+    /// Senders whose dials have not proven the lane yet.
+    owed: RefCell<Vec<IpAddr>>,
     counters: Rc<LaneCounters>,
     book: RefCell<Book>,
     wires: RefCell<Vec<Wire>>,
@@ -187,7 +202,7 @@ impl<D: DialOrigin> Lane<D> {
         dialer: Rc<D>,
         target: LaneTarget,
         limits: LaneLimits,
-        budget: Option<Rc<Budget>>,
+        (budget, opened_by): (Option<Rc<Budget>>, IpAddr),
         counters: Rc<LaneCounters>,
         settled: Rc<dyn Fn()>,
     ) -> Rc<Self> {
@@ -196,6 +211,8 @@ impl<D: DialOrigin> Lane<D> {
             target,
             limits,
             budget,
+            opened_by,
+            owed: RefCell::default(),
             counters,
             book: RefCell::new(Book::new(limits)),
             wires: RefCell::default(),
@@ -224,13 +241,16 @@ impl<D: DialOrigin> Lane<D> {
             match seat.wire.exchange(&push.request, deadline).await {
                 Ok(response) => return Ok(self.answered(seat, response, replays)),
                 Err(failure) => {
+                    if failure.refused {
+                        self.book.borrow_mut().refused(seat.wire.id());
+                    }
                     drop(seat);
                     let again = failure.delivery == Delivery::NotSent
                         && replays < MAX_REPLAYS
                         && !push.presence.is_gone();
                     let pause = REPLAY_PAUSE * u32::from(replays);
                     if !again || Instant::now() + pause >= deadline {
-                        let ExchangeFailure { delivery, cause } = failure;
+                        let ExchangeFailure { delivery, cause, .. } = failure;
                         return Err(Unanswered { delivery, cause, replays });
                     }
                     replays += 1;
@@ -250,7 +270,7 @@ impl<D: DialOrigin> Lane<D> {
         seat.answered = true;
         // A credential 403 proves nothing: made-up tokens must not hold lanes.
         if response.status() != http::StatusCode::FORBIDDEN {
-            self.proven.set(true);
+            self.prove();
         } else if binds_the_connection(response.body()) {
             seat.wire.retire();
         }
@@ -263,6 +283,18 @@ impl<D: DialOrigin> Lane<D> {
         }
     }
 
+    fn prove(&self) {
+        if self.proven.replace(true) {
+            return;
+        }
+        if let Some(budget) = &self.budget {
+            for sender in self.owed.take() {
+                budget.proved(sender);
+            }
+        }
+        (self.settled)();
+    }
+
     async fn seat(self: &Rc<Self>, push: &Push, deadline: Instant) -> Result<Seat<D>, HopError> {
         loop {
             self.last_used.set(Instant::now());
@@ -271,8 +303,10 @@ impl<D: DialOrigin> Lane<D> {
                 None => self.wait(push, deadline).await?,
             };
             let seat = Seat { lane: self.clone(), wire, answered: false };
-            if seat.wire.is_fit().await {
-                return Ok(seat);
+            match timeout_at(deadline, seat.wire.is_fit()).await {
+                Ok(true) => return Ok(seat),
+                Ok(false) => {}
+                Err(_late) => return Err(self.waited_in_vain()),
             }
         }
     }
@@ -300,7 +334,7 @@ impl<D: DialOrigin> Lane<D> {
             }
         }
         let (place, placed) = oneshot::channel();
-        self.waiting.borrow_mut().push_back(place);
+        self.waiting.borrow_mut().push_back(Waiter { sender: push.sender, place });
         self.pump();
         let mut placed = Placed { lane: self, placed };
         tokio::select! {
@@ -363,7 +397,7 @@ impl<D: DialOrigin> Lane<D> {
             let (Some(waiter), wire) = next else {
                 return;
             };
-            if let Err(Ok(wire)) = waiter.send(Ok(wire)) {
+            if let Err(Ok(wire)) = waiter.place.send(Ok(wire)) {
                 self.book.borrow_mut().give_back(wire.id(), false);
             }
         }
@@ -380,15 +414,26 @@ impl<D: DialOrigin> Lane<D> {
                 Dial::At(at) => return self.wake_at(at),
                 Dial::Now => {}
             }
-            if let Some(budget) = &self.budget
-                && let Err(at) = budget.take(now)
-            {
+            if let Err(at) = self.may_dial(now) {
                 return self.wake_at(at);
             }
             self.book.borrow_mut().dial_begins();
             let lane = self.clone();
             tokio::task::spawn_local(async move { lane.dial().await });
         }
+    }
+
+    /// Takes a dial from the budget, for the sender at the head of the queue while nothing is
+    /// proven.
+    fn may_dial(&self, now: Instant) -> Result<(), Instant> {
+        let Some(budget) = &self.budget else {
+            return Ok(());
+        };
+        let first = self.waiting.borrow().front().map(|waiter| waiter.sender);
+        let on_trust = first.filter(|_sender| !self.proven.get());
+        budget.take(now, on_trust)?;
+        self.owed.borrow_mut().extend(on_trust);
+        Ok(())
     }
 
     fn wake_at(self: &Rc<Self>, at: Instant) {
@@ -435,7 +480,7 @@ impl<D: DialOrigin> Lane<D> {
                 if lost {
                     for waiter in self.waiting.borrow_mut().drain(..) {
                         // A sender that left needs no answer.
-                        let _ = waiter.send(Err(error.share()));
+                        let _ = waiter.place.send(Err(error.share()));
                     }
                 }
                 *self.last_error.borrow_mut() = Some(error);
@@ -458,8 +503,7 @@ impl<D: DialOrigin> Lane<D> {
                     return Ok(wire);
                 }
                 Err(error) => {
-                    let elsewhere = matches!(error.stage, Stage::Tcp | Stage::Connect)
-                        && !matches!(error.kind, HopErrorKind::CredentialsLatched);
+                    let elsewhere = another_port_may_do(&error);
                     let first_error = failed.get_or_insert(error);
                     if !elsewhere {
                         return Err(first_error.share());
@@ -592,7 +636,7 @@ impl<D: DialOrigin> Lane<D> {
         for waiter in self.waiting.borrow_mut().drain(..) {
             let draining = HopError::new(Hop::RelayHost, Stage::Queue, HopErrorKind::Draining);
             // A sender that left needs no answer.
-            let _ = waiter.send(Err(draining));
+            let _ = waiter.place.send(Err(draining));
         }
     }
 

@@ -3,17 +3,19 @@
 //! Made-up credentials must neither open connections without bound nor starve honest ones: lanes
 //! that were never proven share a small cap and are evicted first.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::budget::Budget;
 use super::lane::{DialOrigin, Lane, LaneCounters, LaneTarget};
+use super::turns::Turns;
 use super::{Answered, Credential, Delivery, Push, Unanswered};
 use crate::config::{Config, Egress, EgressName, NextHop, Protocol, Route, RouteHost, Scheme};
 use crate::hop::{Hop, HopError, HopErrorKind, Stage};
@@ -24,6 +26,8 @@ use crate::provider::Provider;
 /// Lanes that were never proven and are in use at the same moment: enough for a handful of new
 /// teams at once after a restart (each is proven within a round trip), too few to be a flood.
 const UNPROVEN_AT_ONCE: usize = 16;
+/// Of these one sender's: made-up tokens leave room for others.
+const UNPROVEN_OF_A_SENDER: usize = UNPROVEN_AT_ONCE / 2;
 
 /// What tells lanes apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -75,8 +79,7 @@ pub struct Lanes<D> {
     lanes: RefCell<HashMap<LaneKey, Rc<Lane<D>>>>,
     budgets: RefCell<HashMap<(EgressName, Host), Rc<Budget>>>,
     counters: Rc<LaneCounters>,
-    settled: Rc<Notify>,
-    waiting_for_lane: Cell<usize>,
+    turns: Rc<Turns>,
     me: Weak<Self>,
 }
 
@@ -88,8 +91,7 @@ impl<D: DialOrigin> Lanes<D> {
             lanes: RefCell::default(),
             budgets: RefCell::default(),
             counters: Rc::default(),
-            settled: Rc::default(),
-            waiting_for_lane: Cell::new(0),
+            turns: Rc::default(),
             me: me.clone(),
         })
     }
@@ -142,29 +144,37 @@ impl<D: DialOrigin> Lanes<D> {
 
     async fn lane_for(&self, push: &Push) -> Result<Rc<Lane<D>>, HopError> {
         let key = key_of(&push.route, &push.host, push.credential.as_ref());
-        let deadline = push.deadline;
+        let mut turn = false;
         loop {
-            let freed = self.settled.notified();
             if let Some(lane) = self.lanes.borrow().get(&key) {
                 return Ok(lane.clone());
             }
-            if let Some(lane) = self.open(&key, push)? {
+            if (turn || !self.turns.waits(push.sender))
+                && let Some(lane) = self.open(&key, push)?
+            {
+                self.turns.pass(push.sender);
                 return Ok(lane);
             }
-            let overloaded =
-                || HopError::new(Hop::RelayHost, Stage::Queue, HopErrorKind::Overloaded);
-            let limits = self.egress(&key.egress)?.lane;
-            if self.waiting_for_lane.get() >= limits.queue {
-                return Err(overloaded());
+            self.turn(push, turn, self.egress(&key.egress)?.lane.queue).await?;
+            turn = true;
+        }
+    }
+
+    /// Waits until this push may try for a lane; `again` where it just did in vain.
+    async fn turn(&self, push: &Push, again: bool, most: usize) -> Result<(), HopError> {
+        let overloaded = || HopError::new(Hop::RelayHost, Stage::Queue, HopErrorKind::Overloaded);
+        let turned = self.turns.join(push.sender, again, most).ok_or_else(overloaded)?;
+        let mut place = Place { turns: &self.turns, sender: push.sender, turned, used: false };
+        tokio::select! {
+            biased;
+            turn = &mut place.turned => {
+                place.used = true;
+                turn.map_err(|_made_room| overloaded())
             }
-            let _waiting = Counted::new(&self.waiting_for_lane);
-            tokio::select! {
-                () = freed => {}
-                () = push.presence.gone() => {
-                    return Err(HopError::new(Hop::Sender, Stage::Queue, HopErrorKind::SenderGone));
-                }
-                () = sleep_until(deadline) => return Err(overloaded()),
+            () = push.presence.gone() => {
+                Err(HopError::new(Hop::Sender, Stage::Queue, HopErrorKind::SenderGone))
             }
+            () = sleep_until(push.deadline) => Err(overloaded()),
         }
     }
 
@@ -182,7 +192,7 @@ impl<D: DialOrigin> Lanes<D> {
     /// Opens a lane where the caps allow it, after evicting an idle one if need be.
     fn open(&self, key: &LaneKey, push: &Push) -> Result<Option<Rc<Lane<D>>>, HopError> {
         let egress = self.egress(&key.egress)?;
-        if !self.has_room(key, egress.lane.lanes) {
+        if !self.has_room(key, push.sender, egress.lane.lanes) {
             return Ok(None);
         }
         let wiring = self.wiring.borrow().clone();
@@ -202,28 +212,32 @@ impl<D: DialOrigin> Lanes<D> {
             let fresh = || Rc::new(Budget::new(rate, burst, Instant::now()));
             self.budgets.borrow_mut().entry(key).or_insert_with(fresh).clone()
         });
-        let settled = self.settled.clone();
+        let turns = self.turns.clone();
         let lane = Lane::new(
             wiring.dialer.clone(),
             target,
             egress.lane,
-            budget,
+            (budget, push.sender),
             self.counters.clone(),
-            Rc::new(move || settled.notify_waiters()),
+            Rc::new(move || turns.give()),
         );
         self.lanes.borrow_mut().insert(key.clone(), lane.clone());
         Ok(Some(lane))
     }
 
-    fn has_room(&self, key: &LaneKey, cap: usize) -> bool {
+    fn has_room(&self, key: &LaneKey, sender: IpAddr, cap: usize) -> bool {
         let of_egress = |other: &LaneKey| other.egress == key.egress;
-        let (mut lanes, mut unproven_busy) = (0, 0);
+        let (mut lanes, mut unproven_busy, mut own) = (0, 0, 0);
         for (other, lane) in self.lanes.borrow().iter().filter(|(other, _)| of_egress(other)) {
             lanes += 1;
             let unproven = other.credential.is_some() && !lane.is_proven();
-            unproven_busy += usize::from(unproven && !lane.is_idle());
+            if unproven && !lane.is_idle() {
+                unproven_busy += 1;
+                own += usize::from(lane.opened_by == sender);
+            }
         }
-        if key.credential.is_some() && unproven_busy >= UNPROVEN_AT_ONCE {
+        let full = unproven_busy >= UNPROVEN_AT_ONCE || own >= UNPROVEN_OF_A_SENDER;
+        if key.credential.is_some() && full {
             return false;
         }
         lanes < cap || self.evict(&key.egress)
@@ -314,18 +328,20 @@ impl<D> std::fmt::Debug for Lanes<D> {
     }
 }
 
-struct Counted<'a>(&'a Cell<usize>);
-
-impl<'a> Counted<'a> {
-    fn new(count: &'a Cell<usize>) -> Self {
-        count.set(count.get() + 1);
-        Self(count)
-    }
+/// A push in line. If it leaves at the very moment at which its turn comes, the turn goes on.
+struct Place<'a> {
+    turns: &'a Turns,
+    sender: IpAddr,
+    turned: oneshot::Receiver<()>,
+    used: bool,
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.turned.close();
+        if !self.used && self.turned.try_recv().is_ok() {
+            self.turns.pass(self.sender);
+        }
     }
 }
 

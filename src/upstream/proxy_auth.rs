@@ -100,6 +100,9 @@ pub enum LegFault {
 pub enum Next {
     /// Send CONNECT again, on the same connection, with this.
     Answer(Value),
+    /// Send CONNECT once more as it was: some proxies refuse the first one of every connection,
+    /// whatever it carries. Counts as a refusal.
+    Again(Value),
     /// It offers no scheme that we have credentials for.
     NotOffered,
     /// It refused the credentials.
@@ -240,6 +243,9 @@ impl Legs<'_> {
             #[cfg(feature = "negotiate")]
             (State::Gss(_), ProxyAuth::Negotiate(service), Some(token)) => {
                 self.gss(service, Some(token)).await.map(Next::Answer)
+            }
+            (State::Sent, ProxyAuth::Basic(value), _) if self.answers == 1 => {
+                Ok(Next::Again(Value(value.0.clone())))
             }
             _ => Ok(Next::Refused),
         }

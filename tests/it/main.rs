@@ -6,11 +6,14 @@
 #![allow(clippy::print_stderr, reason = "a failed test shows the relay's log")]
 
 mod support;
+mod ways;
 
 /// APNs answers reach HTTP/1 senders exactly as the origin gave them, and pushes arrive clean.
 mod exact;
 /// GOAWAY, REFUSED_STREAM and cut connections: replayed, replaced, or said to be unknown.
 mod faults;
+/// The relay shows a provider certificate of its own.
+mod identity;
 /// Bursts on a cold relay: the peer's stream limit is kept and nothing is lost.
 mod limits;
 /// The DMZ: what an inspecting proxy makes of a push still reaches APNs.

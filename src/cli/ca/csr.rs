@@ -10,9 +10,9 @@ use crate::pki::pem::{encode_key, write_key, write_public};
 /// Arguments of `ca csr`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where the request and the issuer's key go
-    #[arg(long, value_name = "DIR", default_value = "certs")]
-    dir: PathBuf,
+    /// Where the request and the issuer's key go [default: certs, beside the configuration file]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
     #[command(flatten)]
     hosts: Hosts,
     /// Key of the issuer
@@ -24,17 +24,18 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<String, Failure> {
+    let dir = args.hosts.folder(args.dir.as_deref());
     let hosts = args.hosts.names()?;
     if hosts.is_empty() {
         return Err(Failure::Usage(
             "no hosts: name relay.yaml with --config, or each host with --host".to_owned(),
         ));
     }
-    let key_path = args.dir.join(ISSUER_KEY);
-    let request_path = args.dir.join(REQUEST);
-    let chain_path = args.dir.join(ISSUER);
+    let key_path = dir.join(ISSUER_KEY);
+    let request_path = dir.join(REQUEST);
+    let chain_path = dir.join(ISSUER);
     must_be_free(&[&key_path, &request_path, &chain_path])?;
-    make_folder(&args.dir)?;
+    make_folder(&dir)?;
     let (request, key) = new_issuer_request(args.algorithm.into(), &args.name)?;
     write_key(&key_path, &encode_key(&key))?;
     write_public(&request_path, &request)?;

@@ -16,16 +16,17 @@ pub(super) struct Args {
     /// The root's key, as `ca init` wrote it
     #[arg(long, value_name = "FILE")]
     root_key: PathBuf,
-    /// Where root.pem and issuer.pem are; the issuer's key is not needed
-    #[arg(long, value_name = "DIR", default_value = "certs")]
-    dir: PathBuf,
+    /// Where root.pem and issuer.pem are; the issuer's key is not needed [default: certs, beside the configuration file]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
     #[command(flatten)]
     hosts: Hosts,
 }
 
 pub(super) fn run(args: &Args) -> Result<String, Failure> {
-    let issuer_path = args.dir.join(ISSUER);
-    let root = read_root(&args.dir.join(ROOT), &args.root_key)?;
+    let dir = args.hosts.folder(args.dir.as_deref());
+    let issuer_path = dir.join(ISSUER);
+    let root = read_root(&dir.join(ROOT), &args.root_key)?;
     let old = pem::read_certificates(&issuer_path)?;
     let before = hosts_of(&Issued::read(&old[0])?)?;
     let mut hosts = before.clone();
@@ -54,7 +55,7 @@ different machines, copy {} there; {} stays where it is.
 Put the root's key away again.
 ",
         issuer_path.display(),
-        args.dir.join(ISSUER_KEY).display(),
+        dir.join(ISSUER_KEY).display(),
     );
     Ok(text)
 }

@@ -15,9 +15,9 @@ pub(super) struct Args {
     /// Where the root's key goes: a medium that leaves this machine, never the relay's folders
     #[arg(long, value_name = "FILE")]
     root_key: PathBuf,
-    /// Where the certificates and the issuer's key go
-    #[arg(long, value_name = "DIR", default_value = "certs")]
-    dir: PathBuf,
+    /// Where the certificates and the issuer's key go [default: certs, beside the configuration file]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
     #[command(flatten)]
     hosts: Hosts,
     /// Keys of root and issuer
@@ -29,18 +29,19 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<String, Failure> {
+    let dir = args.hosts.folder(args.dir.as_deref());
     let hosts = args.hosts.names()?;
     if hosts.is_empty() {
         return Err(Failure::Usage(
             "no hosts: name relay.yaml with --config, or each host with --host".to_owned(),
         ));
     }
-    let root_path = args.dir.join(ROOT);
-    let issuer_path = args.dir.join(ISSUER);
-    let key_path = args.dir.join(ISSUER_KEY);
+    let root_path = dir.join(ROOT);
+    let issuer_path = dir.join(ISSUER);
+    let key_path = dir.join(ISSUER_KEY);
     must_be_free(&[&args.root_key, &root_path, &issuer_path, &key_path])?;
-    make_folder(&args.dir)?;
-    keep_apart(&args.root_key, &args.dir)?;
+    make_folder(&dir)?;
+    keep_apart(&args.root_key, &dir)?;
 
     let now = SystemTime::now();
     let name = args.name.clone().unwrap_or_else(|| format!("pushrelay {}", day(unix(now))));
@@ -79,7 +80,7 @@ The issuer may speak for these hosts only, and for no address:
         key_path.display(),
         key_path.display(),
         list(&hosts),
-        args.dir.display(),
+        dir.display(),
     );
     Ok(text)
 }

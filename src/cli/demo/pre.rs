@@ -9,7 +9,7 @@ use crate::simulate::sender::{Sender, Speech};
 
 use super::DemoError;
 use super::relay::{Directory, Relay};
-use super::stage::{HOST, LOOPBACK, heading, line, pushes, send, totals};
+use super::stage::{HOST, LOOPBACK, arrived, heading, line, pushes, send, spoken, totals};
 
 const USER: &str = "svc-push";
 const PASSWORD: &str = "demo-password";
@@ -36,8 +36,8 @@ pub(super) async fn show() -> Result<bool, DemoError> {
     let relay = Relay::start(&directory).await?;
 
     heading(
-        "Pre-proxy: the way out is a CONNECT proxy that asks for a password",
-        "sender -> relay -> CONNECT through the proxy -> APNs; the proxy sees one tunnel, no push",
+        "2. The relay before the proxy, which asks for a password",
+        "The sender speaks what it likes; HTTP/2 goes out through one CONNECT tunnel.",
     );
     let mut all = true;
     for (serial, speech) in [(1, Speech::Http11), (2, Speech::Http2)] {
@@ -56,14 +56,14 @@ pub(super) async fn show() -> Result<bool, DemoError> {
             let opened = seen
                 .iter()
                 .filter(|seen| seen.status == 200 && seen.credentials.as_deref() == Some("Basic"));
-            let tunnel = if opened.count() > 0 { "CONNECT+Basic" } else { "nothing" };
+            let tunnel = if opened.count() > 0 { "CONNECT" } else { "nothing" };
             let wanted =
                 if speech.multiplexes() { http::Version::HTTP_2 } else { http::Version::HTTP_11 };
             let right =
                 result.right && tunnel != "nothing" && result.receipt.head.version == wanted;
-            let spoken = format!("{:?}", result.receipt.head.version);
-            let upstream = result.entry.as_ref().map_or("nothing", |_| "HTTP/2.0").to_owned();
-            let hops = [("relay", spoken), ("proxy", tunnel.to_owned()), ("APNs", upstream)];
+            let upstream = arrived(result.entry.as_ref());
+            let downstream = spoken(result.receipt.head.version);
+            let hops = [("relay", downstream), ("proxy", tunnel.to_owned()), ("APNs", upstream)];
             line(&hops, &result, right);
             all &= right;
         }

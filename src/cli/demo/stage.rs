@@ -70,33 +70,62 @@ pub(super) async fn send(
     Ok(Result { receipt, entry, right })
 }
 
+/// The longest path that is printed, so that the answers stand below each other.
+const PATH_WIDTH: usize = 63;
+
 /// Prints a heading.
 pub(super) fn heading(title: &str, path: &str) {
     let bold = Style::new().bold();
     println!("\n{bold}{title}{bold:#}\n  {path}");
 }
 
+/// The protocol as people write it.
+pub(super) fn spoken(version: http::Version) -> String {
+    if version == http::Version::HTTP_2 { "HTTP/2".to_owned() } else { format!("{version:?}") }
+}
+
+/// What reached the origin, which speaks nothing but HTTP/2.
+pub(super) fn arrived(entry: Option<&Entry>) -> String {
+    entry.map_or("nothing", |_seen| "HTTP/2").to_owned()
+}
+
 /// Prints one push: its hops, and what came back through all of them.
 pub(super) fn line(hops: &[(&str, String)], result: &Result, right: bool) {
-    let colour = if right { AnsiColor::Green } else { AnsiColor::Red };
-    let style = colour.on_default().bold();
-    let word = if right { "ok   " } else { "WRONG" };
-    let hops: Vec<String> = hops.iter().map(|(to, how)| format!("--{how}--> {to}")).collect();
     let reason = result.receipt.reason().unwrap_or_default();
-    println!(
-        "  {style}{word}{style:#} sender {}  =>  {} {reason}{}({} ms)",
-        hops.join(" "),
-        result.receipt.status(),
-        if reason.is_empty() { "" } else { " " },
-        result.receipt.took.as_millis(),
-    );
+    let answer = format!("{} {reason}", result.receipt.status());
+    let outcome = format!("{answer:<16} {:>3} ms", result.receipt.took.as_millis());
+    verdict(if right { "ok" } else { WRONG }, hops, &outcome);
+}
+
+/// The word for what was not as claimed.
+pub(super) const WRONG: &str = "WRONG";
+
+/// Prints a path and what came of it, after a word that sums it up.
+pub(super) fn verdict(word: &str, hops: &[(&str, String)], outcome: &str) {
+    let colour = match word {
+        WRONG => AnsiColor::Red,
+        "ok" => AnsiColor::Green,
+        _ => AnsiColor::Yellow,
+    };
+    let style = colour.on_default().bold();
+    let hops: Vec<String> = hops.iter().map(|(to, how)| format!("--{how}--> {to}")).collect();
+    let path = format!("sender {}", hops.join(" "));
+    println!("  {style}{word:<5}{style:#} {path:<PATH_WIDTH$} => {outcome}");
 }
 
 /// Prints what the origin counted.
 pub(super) fn totals(origin: &Origin) {
     let summary = origin.ledger().summary();
     println!(
-        "  the origin saw {} requests on {} HTTP/2 connections, {} broken rules, {} duplicates",
-        summary.requests, summary.connections, summary.violations, summary.duplicates
+        "  APNs counted: {}, {}, {}, {}",
+        counted(summary.requests, "push", "es"),
+        counted(summary.connections, "HTTP/2 connection", "s"),
+        counted(summary.violations, "broken rule", "s"),
+        counted(summary.duplicates, "duplicate", "s"),
     );
+}
+
+fn counted(count: impl Into<u64>, what: &str, plural: &str) -> String {
+    let count = count.into();
+    format!("{count} {what}{}", if count == 1 { "" } else { plural })
 }

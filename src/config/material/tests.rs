@@ -26,6 +26,15 @@ fn cleartext_needs_no_leaf() {
 }
 
 #[test]
+fn passthrough_needs_no_leaf_and_a_route_beside_it_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let carried = format!("{HEAD}routes:\n  - {{ provider: apns, tls: passthrough }}\n");
+    load(folder.path(), &carried).unwrap();
+    let ended = format!("{carried}  - {{ provider: mattermost }}\n");
+    assert!(load(folder.path(), &ended).unwrap_err().to_string().contains("neither an issuer"));
+}
+
+#[test]
 fn every_file_at_fault_is_named_with_its_key() {
     let folder = tempfile::tempdir().unwrap();
     let text = format!(

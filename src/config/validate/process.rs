@@ -1,6 +1,6 @@
 //! What concerns the whole process: drain, leaves, limits, admin, log, audit.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::check::Check;
@@ -17,8 +17,6 @@ const LIMITS: Limits =
 
 /// The largest body that any route may allow: it is held in memory whole.
 pub(super) const LARGEST_BODY: usize = 16 << 20;
-
-const ADMIN_PORT: u16 = 9380;
 
 pub(super) fn drain(check: &mut Check<'_>, written: Option<Span>) -> Duration {
     check.span("drain", written, DRAIN, Duration::ZERO..=Duration::from_secs(3600))
@@ -46,7 +44,7 @@ pub(super) fn limits(check: &mut Check<'_>, written: Option<&raw::Limits>) -> Li
 }
 
 pub(super) fn admin(check: &mut Check<'_>, written: Option<&raw::Admin>) -> Admin {
-    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT));
+    let default = Admin::default_bind();
     let Some(raw) = written else {
         return Admin { bind: Some(default), networks: Vec::new(), token: None };
     };

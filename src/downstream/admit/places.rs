@@ -17,8 +17,34 @@ use crate::downstream::lease::{Asked, Lease};
 const EVICTABLE: Duration = Duration::from_secs(1);
 /// Beyond the limit so many may stand while those that were asked to go are still closing.
 const LEAVING: usize = 64;
+/// Descriptors kept for everything but senders: listeners, logs, admin, upstream connections of a
+/// small relay; a large one needs more, see [`room`].
+const OWN_DESCRIPTORS: usize = 64;
 /// After `EndNow` a connection has so long to write its last bytes.
 const LAST_BYTES: Duration = Duration::from_secs(2);
+
+/// How many senders' connections fit, when `wanted` are configured: never so many that no
+/// descriptor is left to dial with. At its own limit the relay can ask idle senders to go; out of
+/// descriptors it can only wait.
+pub fn room(wanted: usize) -> usize {
+    // Where the limit cannot be read, the configuration stands.
+    let descriptors = rlimit::Resource::NOFILE.get_soft().unwrap_or(u64::MAX);
+    let room = fitting(wanted, usize::try_from(descriptors).unwrap_or(usize::MAX));
+    if room < wanted {
+        tracing::warn!(
+            configured = wanted,
+            descriptors,
+            connections = room,
+            "fewer connections than `limits.connections` fit the limit of open files"
+        );
+    }
+    room
+}
+
+fn fitting(wanted: usize, descriptors: usize) -> usize {
+    let others = OWN_DESCRIPTORS + descriptors / 8 + LEAVING;
+    wanted.min(descriptors.saturating_sub(others)).max(1)
+}
 
 /// The admitted connections. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -170,6 +196,19 @@ impl Admitted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn descriptors_are_left_to_dial_with() {
+        for (wanted, descriptors, room) in [
+            (10_000, 1_048_576, 10_000),
+            (10_000, 4096, 3456),
+            (10_000, 256, 96),
+            (50, 256, 50),
+            (10_000, 64, 1),
+        ] {
+            assert_eq!(fitting(wanted, descriptors), room, "{descriptors}");
+        }
+    }
 
     fn admitted(limit: usize) -> Admitted {
         Admitted::new(limit, Arc::default())

@@ -14,6 +14,7 @@ use http::{HeaderValue, Method, Request, Response, header};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Shared, head};
+use crate::downstream::lease::Asked;
 use crate::downstream::{Answer, Exchange, Handle, Head, Presence, Reply};
 use crate::hop::{Hop, HopError, HopErrorKind, Stage};
 use crate::relay::Permit;
@@ -176,6 +177,10 @@ impl<H: Handle> Stream<H> {
         error: RelayError,
         body: RecvStream,
     ) {
+        // Whoever lets a body hang is broken or hostile; the next connection may do better.
+        if matches!(&error, RelayError::Refused(Refusal::TimedOut)) {
+            self.shared.lease.ask(Asked::EndWhenQuiet);
+        }
         let bodiless = head.is_some_and(|head| head.method == Method::HEAD);
         let answer = self.shared.handle.refuse(&self.shared.sender, head, permit, error);
         self.answer(answer, bodiless).await;
@@ -195,7 +200,7 @@ impl<H: Handle> Stream<H> {
                     "the sender opened no window for its answer; the stream is reset"
                 );
                 self.respond.send_reset(Reason::CANCEL);
-                self.shared.lease.ask(crate::downstream::lease::Asked::EndWhenQuiet);
+                self.shared.lease.ask(Asked::EndWhenQuiet);
             }
         }
     }

@@ -413,6 +413,8 @@ async fn a_trickled_body_gets_408_and_never_leaves() {
         // 408 in HPACK's Huffman code: 011010 00000 011110 and ones.
         assert!(head.body.windows(3).any(|w| w == [0x68, 0x0f, 0x7f]), "{:x?}", head.body);
         assert!(kit.handle.begun.borrow().is_empty());
+        let goaway = kit.raw.find(GOAWAY).await;
+        assert_eq!(code(&goaway), 0, "or it could begin again");
     })
     .await;
 }

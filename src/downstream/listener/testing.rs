@@ -53,7 +53,11 @@ impl Hosts for Routes {
 
 /// A rule for an APNs host.
 pub(crate) fn rule(tls: TlsMode, scheme: Scheme) -> HostRule {
-    HostRule { tls, ports: vec![443, 2197], apns: true, scheme, route_index: 0 }
+    let ports = vec![443, 2197];
+    let cleartext = if scheme == Scheme::Http { ports.clone() } else { Vec::new() };
+    let origin = |port: &u16| format!("origin.example:{port}").parse().unwrap();
+    let origins = ports.iter().map(origin).collect();
+    HostRule { tls, ports, cleartext, origins, apns: true, route_index: 0 }
 }
 
 fn permit(limit: usize) -> Permit {

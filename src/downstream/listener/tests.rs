@@ -13,10 +13,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::testing::{HEADERS, Obedient, Raw, Routes, SOON, listener, post, rule};
 use super::*;
-use crate::config::SenderCertificates;
+use crate::config::{Scheme, SenderCertificates};
 use crate::downstream::tls::CertificateSource;
 use crate::hop::{Hop, HopError, HopErrorKind, Stage};
-use crate::names::Authority;
 use crate::pki::roots::Roots;
 
 mod proxied;

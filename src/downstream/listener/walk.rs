@@ -1,7 +1,7 @@
 //! One connection, from its first byte to its codec.
 //!
-//! Every wait has a deadline, and until the codec takes over, being asked to end is enough to
-//! close: nothing is in flight. What CONNECT leads to is in `proxied`.
+//! Every wait has a deadline. Asked to end before the codec takes over, a connection gets a moment:
+//! its sender may count it as open already. What CONNECT leads to is in `proxied`.
 
 use std::future::Future;
 use std::io;
@@ -102,7 +102,7 @@ impl<H: Handle, C: Carry> Walk<H, C> {
         }
     }
 
-    /// Waits for `work`, at most `limit`, and only until the connection is asked to end.
+    /// Waits for `work`, at most `limit`, and not for long once the connection is asked to end.
     async fn within<T>(
         &self,
         limit: Duration,
@@ -114,7 +114,7 @@ impl<H: Handle, C: Carry> Walk<H, C> {
                 Ok(done) => Ok(done),
                 Err(_elapsed) => refuse(Refused::Timeout, format!("no {what} in time")),
             },
-            _ = self.place.lease().asked_more_than(Asked::Nothing) => Err(Turned::Ended),
+            () = self.place.lease().hurried() => Err(Turned::Ended),
         }
     }
 

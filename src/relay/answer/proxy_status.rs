@@ -29,20 +29,29 @@ pub struct Reported {
 
 /// Our member: `pushrelay; error=...; details="hop stage cause"; outcome=...; request-id="..."`.
 pub fn ours(error: &RelayError, request_id: &str) -> HeaderValue {
+    let value = format!("{}; request-id={}", explained(error), string(request_id));
+    HeaderValue::from_str(&value).expect("a token and sf-strings are visible ASCII")
+}
+
+/// The same for a tunnel that could not be opened: nothing was sent, and no request has an id.
+pub fn tunnel(error: &HopError) -> HeaderValue {
+    HeaderValue::from_str(&explained(&RelayError::NotSent(error.share())))
+        .expect("a token and sf-strings are visible ASCII")
+}
+
+fn explained(error: &RelayError) -> String {
     let details = match error {
         RelayError::NotSent(cause) | RelayError::Unknown(cause) => {
             format!("{} {} {}", cause.hop, cause.stage, cause.kind)
         }
         RelayError::Refused(refusal) => format!("sender request {refusal}"),
     };
-    let value = format!(
-        "{NAME}; error={}; details={}; outcome={}; request-id={}",
+    format!(
+        "{NAME}; error={}; details={}; outcome={}",
         error_type(error),
         string(&details),
         error.outcome(),
-        string(request_id),
-    );
-    HeaderValue::from_str(&value).expect("a token and sf-strings are visible ASCII")
+    )
 }
 
 /// The member that a signed chain carries on a genuine answer, too.

@@ -78,12 +78,16 @@ fn c2_the_uri_is_absolute_with_the_routes_own_authority() {
     };
     assert_eq!(uri(&named, &apns()), "https://api.push.apple.com/3/device/abcd");
     named.port = Some(2197);
-    assert_eq!(uri(&named, &apns()), "https://api.push.apple.com:2197/3/device/abcd");
+    assert_eq!(uri(&named, &apns()), "https://api.push.apple.com/3/device/abcd");
     let own = permit(own_route("own", "push.corp.example", "http://10.1.2.3:8066"));
     let mut head = make_head("POST", "push.corp.example", "/api/v1/send_push?x=1");
     head.port = Some(8443);
     assert_eq!(uri(&head, &own), "http://10.1.2.3:8066/api/v1/send_push?x=1");
-    assert_eq!(named_port(&head, &own, None), None);
+    let mut alternative = apns();
+    let mut host = (*alternative.host).clone();
+    host.ports = vec![2197];
+    alternative.host = host.into();
+    assert_eq!(uri(&named, &alternative), "https://api.push.apple.com:2197/3/device/abcd");
 }
 
 #[test]

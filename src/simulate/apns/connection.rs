@@ -40,6 +40,8 @@ pub(super) enum Due {
     Byte(u32),
     /// The stream limit goes to this value.
     Limit(u32),
+    /// GOAWAY that names the newest stream.
+    GoAway,
 }
 
 /// The connection.
@@ -70,6 +72,8 @@ pub(super) struct Connection {
     /// A header block that CONTINUATION goes on with: stream, END_STREAM, bytes.
     block: Option<(u32, bool, Vec<u8>)>,
     pub(super) ending: Option<Cut>,
+    /// Takes and gives nothing any more.
+    pub(super) frozen: bool,
 }
 
 /// Serves until either side ends it.
@@ -146,6 +150,7 @@ impl Connection {
             goaway_last: None,
             block: None,
             ending: None,
+            frozen: false,
         }
     }
 
@@ -163,6 +168,9 @@ impl Connection {
         }
         self.read_frames();
         loop {
+            if self.frozen {
+                return std::future::pending().await;
+            }
             if !self.flush().await || self.ending.is_some() {
                 return;
             }
@@ -212,6 +220,10 @@ impl Connection {
     fn abandon(&mut self) {
         let numbers: Vec<u64> = self.streams.values().map(|stream| stream.number).collect();
         self.streams.clear();
+        if !numbers.is_empty() || self.ending.is_some() {
+            let caught = self.shared.caught(numbers.len());
+            self.shared.ledger.count(|summary| summary.caught += caught);
+        }
         for number in numbers {
             self.shared.ledger.update(number, |entry| {
                 if entry.fate == super::Fate::Open {
@@ -236,6 +248,7 @@ impl Connection {
                 Due::Answer(stream) => self.answer(stream),
                 Due::Byte(stream) => self.one_byte(stream),
                 Due::Limit(limit) => self.set_limit(limit),
+                Due::GoAway => self.go_away(self.highest, 0, None),
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::digest::{Context, SHA256, digest};
+
 use super::Surplus;
 use super::answers::{Answer, Resource, scripted};
 use super::connection::{Connection, Due};
@@ -26,12 +28,22 @@ pub(super) struct Stream {
     request: Request,
     credential: Option<Credential>,
     body: usize,
+    digest: BodyHash,
     pub(super) window: i64,
     fault: Option<Fault>,
     pub(super) answer: Option<Answer>,
     /// What of the answer's body waits for the peer's window.
     unsent: Vec<u8>,
     pub(super) trickle: Option<Duration>,
+}
+
+/// The SHA-256 of what came so far of a body.
+struct BodyHash(Context);
+
+impl std::fmt::Debug for BodyHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BodyHash")
+    }
 }
 
 impl Connection {
@@ -69,6 +81,7 @@ impl Connection {
             request,
             credential,
             body: 0,
+            digest: BodyHash(Context::new(&SHA256)),
             window,
             fault,
             answer: None,
@@ -94,10 +107,12 @@ impl Connection {
             certificate: self.certificate.clone(),
             topic: request.topic.clone(),
             body: 0,
+            body_hash: String::new(),
             fields: request.fields.clone(),
             received_ms: self.shared.ledger.now_ms(),
             answered_ms: None,
             delivered: false,
+            spoilt: false,
             fate: Fate::Open,
         }
     }
@@ -128,6 +143,7 @@ impl Connection {
         });
         if fault.is_some() {
             self.shared.ledger.count(|summary| summary.faults += 1);
+            self.shared.ledger.update(number, |entry| entry.spoilt = true);
         }
         fault
     }
@@ -152,6 +168,7 @@ impl Connection {
         }
         let Some(stream) = self.streams.get_mut(&frame.stream) else { return };
         stream.body += content.len();
+        stream.digest.0.update(&content);
         if content.is_empty() && !end {
             self.violated(frame.stream, "an empty DATA frame");
         }
@@ -173,6 +190,7 @@ impl Connection {
     fn complete(&mut self, id: u32) {
         let Some(stream) = self.streams.get(&id) else { return };
         let (number, body) = (stream.number, stream.body);
+        let body_hash = hex16(stream.digest.0.clone().finish().as_ref());
         let claimed = stream.request.content_length.as_deref();
         if claimed.is_some_and(|text| text.parse() != Ok(body)) {
             self.violated(id, "content-length differs from the body");
@@ -182,6 +200,7 @@ impl Connection {
         let delivered = answer.status / 100 == 2 && fault.as_ref().is_none_or(Fault::delivers);
         self.shared.ledger.update(number, |entry| {
             entry.body = body;
+            entry.body_hash = body_hash;
             entry.delivered = delivered;
         });
         let accepted = answer.status / 100 == 2;
@@ -249,6 +268,10 @@ impl Connection {
         let Some(credential) = stream.credential.clone() else {
             return Some(Answer::refusal(403, "InvalidProviderToken"));
         };
+        let known = |teams: &[String]| teams.is_empty() || teams.contains(&credential.team);
+        if !self.shared.read(|conduct| known(&conduct.teams)) {
+            return Some(Answer::refusal(403, "InvalidProviderToken"));
+        }
         let bound = self.bound.get_or_insert_with(|| credential.clone()).clone();
         if bound.team != credential.team {
             self.violated(id, "two teams on one connection");
@@ -381,9 +404,12 @@ pub fn path_hash(path: &str) -> String {
 }
 
 /// First 16 hex digits of the SHA-256 of anything.
-pub(super) fn short_hash(bytes: &[u8]) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    digest.as_ref()[..8].iter().fold(String::with_capacity(16), |mut hex, byte| {
+pub fn short_hash(bytes: &[u8]) -> String {
+    hex16(digest(&SHA256, bytes).as_ref())
+}
+
+fn hex16(digest: &[u8]) -> String {
+    digest[..8].iter().fold(String::with_capacity(16), |mut hex, byte| {
         use std::fmt::Write as _;
         // Writing into a String cannot fail.
         let _ = write!(hex, "{byte:02x}");

@@ -46,6 +46,11 @@ pub enum Fault {
         /// Whether it is cut at once after the frame.
         then_cut: Option<Cut>,
     },
+    /// GOAWAY 2^31-1, and this much later one that names the newest stream (RFC 9113 §6.8).
+    GoAwayTwice(Duration),
+    /// The connection takes and gives nothing any more, not even a FIN; the push counts as
+    /// delivered.
+    Freeze,
     /// An HTML page with this status and no `apns-id`.
     Html(u16),
     /// This many 103 answers before the real one.
@@ -173,6 +178,8 @@ fn fault(kind: &str, options: &mut Options<'_>) -> Option<Fault> {
                 Some(_) => return None,
             },
         },
+        "goaway-twice" => Fault::GoAwayTwice(options.millis("ms", 50)?),
+        "freeze" => Fault::Freeze,
         "html" => Fault::Html(options.number("status", 502)?),
         "informational" => Fault::Informational(options.number("count", 1000)?),
         "cut-on-headers" => Fault::CutOnHeaders(options.cut()?),
@@ -213,7 +220,7 @@ impl Chaos {
         let pick = mix(roll);
         let cut = if pick & 1 == 0 { Cut::Close } else { Cut::Reset };
         let goaway = |last, then_cut| Fault::GoAway { last, code: 0, reason: None, then_cut };
-        Some(match (pick >> 8) % 14 {
+        Some(match (pick >> 8) % 17 {
             0 => goaway(Last::Exact, None),
             1 => goaway(Last::Below, None),
             2 => goaway(Last::Max, None),
@@ -227,6 +234,9 @@ impl Chaos {
             10 => Fault::Delay(Duration::from_millis((pick >> 16) % 300)),
             11 => Fault::Limit(1, Some(Duration::from_millis(200))),
             12 => Fault::Limit(0, Some(Duration::from_millis(100))),
+            13 => Fault::GoAwayTwice(Duration::from_millis((pick >> 16) % 50)),
+            14 => goaway(Last::Zero, Some(cut)),
+            15 => Fault::Stall,
             _ => Fault::NoApnsId,
         })
     }
@@ -263,6 +273,8 @@ mod tests {
             ("stall@*", Fault::Stall),
             ("reset@3+7:code=8", Fault::Reset(8)),
             ("limit@2:to=0,ms=50", Fault::Limit(0, Some(Duration::from_millis(50)))),
+            ("freeze@9", Fault::Freeze),
+            ("goaway-twice@4:ms=5", Fault::GoAwayTwice(Duration::from_millis(5))),
             ("cut-on-body@1:by=reset", Fault::CutOnBody(Cut::Reset)),
         ];
         for (text, fault) in rows {

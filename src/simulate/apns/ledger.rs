@@ -50,6 +50,8 @@ pub struct Entry {
     pub topic: Option<String>,
     /// Bytes of the body.
     pub body: usize,
+    /// First 16 hex digits of the SHA-256 of the body; empty until it is whole.
+    pub body_hash: String,
     /// Names of all fields but the pseudo ones, in the order sent.
     pub fields: Vec<String>,
     /// Milliseconds since the origin started.
@@ -58,6 +60,8 @@ pub struct Entry {
     pub answered_ms: Option<u64>,
     /// A real origin would have delivered this push (whatever the sender came to know).
     pub delivered: bool,
+    /// The script drew a fault for it.
+    pub spoilt: bool,
     /// What became of it.
     pub fate: Fate,
 }
@@ -96,6 +100,8 @@ pub struct Summary {
     pub violations: u64,
     /// Faults that the script played.
     pub faults: u64,
+    /// Pushes in flight whenever a connection was cut, added up.
+    pub caught: u64,
 }
 
 #[derive(Debug, Default)]

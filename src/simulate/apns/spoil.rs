@@ -14,6 +14,14 @@ impl Connection {
         let number = stream.number;
         match fault {
             Fault::Stall => return,
+            Fault::Freeze => {
+                self.frozen = true;
+                return;
+            }
+            Fault::GoAwayTwice(after) => {
+                self.go_away(LAST_MAX, 0, None);
+                self.later(after, Due::GoAway);
+            }
             Fault::CutOnHeaders(cut) | Fault::CutOnBody(cut) => {
                 self.fate(number, Fate::Cut);
                 self.ending = Some(cut);
@@ -117,6 +125,8 @@ impl Fault {
             Self::CutMidAnswer(_)
             | Self::CutOnBody(_)
             | Self::Delay(_)
+            | Self::Freeze
+            | Self::GoAwayTwice(_)
             | Self::Informational(_)
             | Self::Limit(..)
             | Self::NoApnsId

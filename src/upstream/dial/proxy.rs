@@ -232,10 +232,16 @@ impl Talk<'_> {
         let mut legs = self.proxy.auth.begin();
         let first = timeout_at(self.until, legs.first()).await.map_err(|_elapsed| silent())?;
         let mut value = first.map_err(leg_fault)?;
+        let mut repeated = None;
         loop {
             let head = request(self.reach, value.as_ref().map(|value| value.expose()));
-            let asked = self.ask(transport, &head, &mut attempt).await?;
-            let refused = match asked {
+            let asked = self.ask(transport, &head, &mut attempt).await;
+            let answer = match asked {
+                Ok(answer) => answer,
+                // It closed, although its 407 promised to go on.
+                Err(error) => return repeated.map(Said::Restart).ok_or(error),
+            };
+            let refused = match answer {
                 Answer::Opened { status, reason, via, early } => {
                     if let Some(attempt) = attempt {
                         attempt.accepted();
@@ -255,12 +261,20 @@ impl Talk<'_> {
                     let kind = HopErrorKind::CredentialsMissing(Box::new(refused.refusal));
                     return Err(HopError::new(Hop::Proxy, Stage::Connect, kind));
                 }
+                // Two refusals latch, so at most one is spent on the chance that it did not look.
+                Next::Again(same) => {
+                    let left = attempt.as_mut().is_some_and(Attempt::refused_once);
+                    if !(left && refused.reusable) {
+                        return Err(credentials_refused(*refused));
+                    }
+                    value = Some(same);
+                    repeated = Some(refused);
+                }
                 Next::Refused => {
                     if let Some(attempt) = attempt {
                         attempt.refused();
                     }
-                    let kind = HopErrorKind::CredentialsRefused(Box::new(refused.refusal));
-                    return Err(HopError::new(Hop::Proxy, Stage::Connect, kind));
+                    return Err(credentials_refused(*refused));
                 }
             }
         }
@@ -314,6 +328,11 @@ impl Talk<'_> {
             }
         }
     }
+}
+
+fn credentials_refused(refused: Refused) -> HopError {
+    let kind = HopErrorKind::CredentialsRefused(Box::new(refused.refusal));
+    HopError::new(Hop::Proxy, Stage::Connect, kind)
 }
 
 /// No verdict on CONNECT: a hung proxy, or one that waits for the target.

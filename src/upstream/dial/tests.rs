@@ -56,6 +56,30 @@ async fn without_post_quantum_no_ml_kem_is_offered() {
     assert_eq!(dialed.facts.tls.unwrap().group, "X25519");
 }
 
+/// Old inspectors lose a ClientHello that does not fit into one segment (1460 octets).
+#[tokio::test]
+async fn without_post_quantum_the_hello_fits_into_one_segment() {
+    let ca = Ca::new("Test Root");
+    let mut sizes = Vec::new();
+    for post_quantum in [true, false] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut setup = Setup::direct(&ca).pin("origin.example:443", address);
+        setup.egress.post_quantum = post_quantum;
+        let hello = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 5];
+            stream.read_exact(&mut head).await.unwrap();
+            usize::from(u16::from_be_bytes([head[3], head[4]])) + head.len()
+        };
+        let (size, dialed) =
+            within(async { tokio::join!(hello, setup.dial("origin.example", Offer::H2)) }).await;
+        dialed.unwrap_err();
+        sizes.push(size);
+    }
+    assert!(sizes[0] > 1216 && sizes[1] < 512, "{sizes:?}");
+}
+
 #[tokio::test]
 async fn a_second_dial_resumes_the_session() {
     let ca = Ca::new("Test Root");
@@ -386,9 +410,9 @@ async fn f2_refused_credentials_latch_and_the_offer_is_named() {
         let target = target("origin.example", Offer::H2);
         within(dialer.dial(&target, &Unobserved)).await.unwrap_err().kind
     };
-    for _ in 0..2 {
-        assert!(matches!(dial().await, HopErrorKind::CredentialsRefused(_)));
-    }
+    // The 407 promised to go on, then the proxy closed: the second and last try has a new
+    // connection.
+    assert!(matches!(dial().await, HopErrorKind::CredentialsRefused(_)));
     assert_eq!(dial().await, HopErrorKind::CredentialsLatched);
     assert_eq!(proxy.requests().len(), 3, "a latched proxy was asked");
     assert!(proxy.requests()[2].contains("Proxy-Authorization: Basic c3ZjOnNlY3JldA==\r\n"));
@@ -400,9 +424,34 @@ async fn f2_refused_credentials_latch_and_the_offer_is_named() {
     let target = target("origin.example", Offer::H2);
     let kind = within(changed.dial(&target, &Unobserved)).await.unwrap_err().kind;
     assert!(matches!(kind, HopErrorKind::CredentialsRefused(_)));
-    changed.dial(&target, &Unobserved).await.unwrap_err();
     assert!(changed.clear_latch(&EgressName("out".into())));
     assert!(changed.latched().is_empty());
+}
+
+/// F2: some proxies answer 407 to the first CONNECT of every connection, whatever it carries, and
+/// want the next one on the same connection.
+#[tokio::test]
+async fn f2_basic_is_repeated_once_on_the_same_connection() {
+    let ca = Ca::new("Test Root");
+    let no =
+        "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 2\r\n\r\nno";
+    let closes = "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=\"x\"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let full = "HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n";
+    for (script, again) in [
+        (vec![vec![no, full]], true),
+        (vec![vec![closes], vec![full]], false),
+        (vec![vec![no, no, full], vec![full]], false),
+    ] {
+        let proxy = scripted(script).await;
+        let mut setup = Setup::proxied(&ca, &[proxy.address]);
+        setup.credentials(ProxyCredentials::Basic(account("svc")), "secret");
+        let kind = setup.dial("origin.example", Offer::H2).await.unwrap_err().kind;
+        match kind {
+            HopErrorKind::ProxyRefused(refusal) => assert!(again && refusal.status == 503),
+            HopErrorKind::CredentialsRefused(refusal) => assert!(!again && refusal.status == 407),
+            other => panic!("{other}"),
+        }
+    }
 }
 
 /// F2: three NTLM legs on one socket, checked by a verifier of its own.

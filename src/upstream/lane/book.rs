@@ -16,6 +16,10 @@ const BACKOFF_MOST: Duration = Duration::from_millis(500);
 /// A further connection is not dialled before the first one has answered, but an answer that takes
 /// so long must not hold everybody up.
 const UNANSWERED_PATIENCE: Duration = Duration::from_secs(1);
+/// A bound learned from refused streams grows by an eighth (one at least) after so many answers:
+/// an origin that takes fewer than it announced is rarely asked for more, and one whose refusals
+/// were a spell is at its full width again within a few thousand answers.
+const WIDEN_AFTER: u32 = 64;
 /// HTTP/1.1 connections dialled at the same moment: a burst of senders is served without a wave of
 /// handshakes towards the proxy.
 const HTTP1_DIALS: usize = 8;
@@ -26,6 +30,10 @@ struct Seat {
     id: u64,
     open: usize,
     peer_limit: usize,
+    /// What refused streams taught, below what the peer announced.
+    learned: usize,
+    /// Answers since it was learned or widened.
+    answers: u32,
     answered: bool,
     http1: bool,
     since: Instant,
@@ -39,7 +47,18 @@ impl Seat {
         // A new connection sends one push alone until it is answered: APNs allows one stream
         // before a valid token was seen.
         let most = if self.answered { cap } else { 1 };
-        self.peer_limit.min(most)
+        self.peer_limit.min(most).min(self.learned)
+    }
+
+    fn widen(&mut self) {
+        if self.learned == usize::MAX {
+            return;
+        }
+        self.answers += 1;
+        if self.answers >= WIDEN_AFTER {
+            self.answers = 0;
+            self.learned = self.learned.saturating_add((self.learned / 8).max(1));
+        }
     }
 }
 
@@ -95,6 +114,18 @@ impl Book {
         if let Some(seat) = self.seats.iter_mut().find(|seat| seat.id == id) {
             seat.open = seat.open.saturating_sub(1);
             seat.answered |= answered;
+            if answered {
+                seat.widen();
+            }
+        }
+    }
+
+    /// The peer refused a stream while others were open: so many are too many, whatever it
+    /// announced. Called before the place is given back.
+    pub fn refused(&mut self, id: u64) {
+        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.id == id) {
+            seat.learned = seat.open.saturating_sub(1).clamp(1, seat.learned);
+            seat.answers = 0;
         }
     }
 
@@ -134,7 +165,16 @@ impl Book {
         self.down_since = None;
         self.http1 = http1;
         let peer_limit = limit(peer_limit);
-        self.seats.push(Seat { id, open: 0, peer_limit, answered: false, http1, since: now });
+        self.seats.push(Seat {
+            id,
+            open: 0,
+            peer_limit,
+            learned: usize::MAX,
+            answers: 0,
+            answered: false,
+            http1,
+            since: now,
+        });
     }
 
     /// A dial failed; returns for how long the lane has been down. `jitter` is 0.0..1.0.
@@ -243,6 +283,38 @@ mod tests {
         assert_eq!(book.take(), None);
         book.limit_is(1, Some(3));
         assert_eq!(takes(&mut book), 3);
+    }
+
+    #[test]
+    fn refused_streams_teach_a_bound_that_widens_slowly() {
+        let mut book = Book::new(LIMITS);
+        book.dial_succeeded(1, Some(1000), false, Instant::now());
+        book.take();
+        book.give_back(1, true);
+        assert_eq!(takes(&mut book), 500);
+        for _ in 0..497 {
+            book.refused(1);
+            book.give_back(1, false);
+            assert_eq!(book.take(), None, "a refused one waits, it does not hurry back");
+        }
+        for _ in 0..WIDEN_AFTER {
+            book.give_back(1, true);
+            assert_eq!(book.take(), Some(1));
+        }
+        assert_eq!(takes(&mut book), 1, "four where three were taken before");
+        book.refused(1);
+        book.give_back(1, false);
+        for _ in 0..3 {
+            book.give_back(1, true);
+        }
+        assert_eq!(takes(&mut book), 3);
+        book.refused(1);
+        book.refused(1);
+        for _ in 0..3 {
+            book.give_back(1, false);
+            book.refused(1);
+        }
+        assert_eq!(takes(&mut book), 1, "never below one");
     }
 
     #[test]

@@ -132,6 +132,18 @@ impl Attempt<'_> {
         });
     }
 
+    /// The proxy refused the credentials and is asked once more within this attempt; `false` when
+    /// that was one refusal too many.
+    pub fn refused_once(&mut self) -> bool {
+        let mut left = true;
+        self.record(|entry| {
+            entry.refusals = entry.refusals.saturating_add(1);
+            entry.proven = None;
+            left = entry.refusals < REFUSALS;
+        });
+        left
+    }
+
     /// Whether others wait for its verdict.
     pub const fn holds(&self) -> bool {
         self.gate.is_some()

@@ -28,13 +28,19 @@ PACKAGES = {
     "openssl": "/usr/bin/openssl",
     "iproute2": "/usr/sbin/ip",
     "dnsmasq-base": "/usr/sbin/dnsmasq",
+    "haproxy": "/usr/sbin/haproxy",
     "tinyproxy-bin": "/usr/bin/tinyproxy",
     "krb5-kdc": "/usr/sbin/krb5kdc",
     "krb5-admin-server": "/usr/sbin/kadmin.local",
     "krb5-user": "/usr/bin/kinit",
-    "libkrb5-dev": "/usr/include/gssapi/gssapi.h",
-    "libclang-dev": "/usr/lib/llvm-*/lib/libclang.so",
-    "python3-venv": None,
+    "python3-venv": "/usr/lib/python3*/ensurepip/__init__.py",
+}
+# What only a build of the relay with this cargo feature needs.
+FEATURES = {
+    "negotiate": {
+        "libkrb5-dev": "/usr/include/gssapi/gssapi.h",
+        "libclang-dev": "/usr/lib/llvm-*/lib/libclang.so",
+    },
 }
 PYPI = ["aioapns==4.0", "h2==4.4.1", "httpx[http2]==0.28.1", "pyspnego==0.12.4"]
 MITMPROXY = "mitmproxy==11.0.2"
@@ -61,16 +67,24 @@ def everything():
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        debian()
+        debian(PACKAGES)
         python()
         node()
         go()
         java()
 
 
-def debian():
+def feature(name):
+    """Installs what a build with this cargo feature needs."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        debian(FEATURES.get(name, {}))
+
+
+def debian(packages):
     """Debian packages. No maintainer script may start a daemon here."""
-    missing = [name for name, file in PACKAGES.items() if file and not glob.glob(file)]
+    missing = [name for name, file in packages.items() if not glob.glob(file)]
     if not missing:
         return
     guard = pathlib.Path("/usr/sbin/policy-rc.d")
@@ -82,7 +96,7 @@ def debian():
         env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         subprocess.run(["apt-get", "update", "-qq"], env=env, capture_output=True)
         _run(["apt-get", "-o", "DPkg::Lock::Timeout=600", "install", "-y", "-qq",
-              "--no-install-recommends", *missing, "python3-venv"], env=env)
+              "--no-install-recommends", *missing], env=env)
     finally:
         if ours:
             guard.unlink()

@@ -1,5 +1,6 @@
 """Jobs (what is to be sent), ledgers (what came of it), and the comparison of both ends."""
 
+import collections
 import json
 import os
 import secrets
@@ -8,6 +9,8 @@ import uuid
 from .lab import Failure, expect
 
 COUNT = int(os.environ.get("PUSHRELAY_INTEROP_COUNT", "50"))
+# What the comparisons of the running scenario counted; the suite prints it beside the name.
+FIGURES = []
 TOPIC, TEAM, KEY_ID = "com.example.chat", "TEAM012345", "KEY0123456"
 
 
@@ -74,6 +77,14 @@ def compare(job, answers, entries, connections=2, strict=True, answered=None,
     if problems:
         more = f" (and {len(problems) - 6} more)" if len(problems) > 6 else ""
         raise Failure("; ".join(problems[:6]) + more)
+    FIGURES.append(_figures(answers, entries))
+
+
+def _figures(answers, entries):
+    kinds = collections.Counter(answer["status"] for answer in answers)
+    kinds = ", ".join(f"{count} x {status}" for status, count in sorted(kinds.items()))
+    opened = sum(entry.get("event") == "connection" for entry in entries)
+    return f"{len(answers)} answered exactly and seen once ({kinds}), {opened} upstream connections"
 
 
 def _compare_push(push, answers, seen, problems, fields):
@@ -147,3 +158,4 @@ def compare_after_faults(job, answers, entries, unknown):
             lost.append(answer)
     expect(not lost, f"{len(lost)} pushes lost, the first: {lost[:1]}")
     expect(len(doubtful) <= unknown, f"{len(doubtful)} unknown, at most {unknown} were under way")
+    FIGURES.append(f"{len(answers)} answered, {len(doubtful)} of them as unknown, none twice")

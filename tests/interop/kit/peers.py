@@ -37,6 +37,19 @@ class Origin:
         return sum(entry["event"] == "connection" for entry in self.entries())
 
 
+class PushProxy:
+    """A Mattermost push proxy in the DMZ: plain HTTP/1.1, neither TLS nor authentication."""
+
+    def __init__(self, machine, port=8066):
+        self.ledger = machine.directory / "push-proxy.jsonl"
+        self.process = machine.start("push-proxy", [
+            install.PYTHON, PEERS / "push_proxy.py", str(port), self.ledger]).wait_listening(port)
+
+    def entries(self):
+        """The requests so far."""
+        return read_lines(self.ledger)
+
+
 class PushyOrigin:
     """pushy's MockApnsServer, which verifies tokens, topics, ids, lengths."""
 
@@ -265,6 +278,18 @@ class Mitmproxy:
         self.process.wait_listening(3128)
         self.root = self.folder / "mitmproxy-ca-cert.pem"
         wait_until(self.root.exists, "mitmproxy's root")
+
+
+class Haproxy:
+    """HAProxy as a TCP balancer on port 443; `header` is send-proxy or send-proxy-v2."""
+
+    def __init__(self, machine, relay, header):
+        config = machine.directory / "haproxy.cfg"
+        config.write_text("defaults\n mode tcp\n timeout connect 5s\n timeout client 1m\n"
+                          " timeout server 1m\nlisten push\n bind 0.0.0.0:443\n"
+                          f" server relay {relay}:443 {header}\n")
+        self.process = machine.start("haproxy", ["haproxy", "-db", "-f", config])
+        self.process.wait_listening(443)
 
 
 class Dnsmasq:

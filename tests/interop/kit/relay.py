@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 
+from . import install
 from .lab import Failure, expect, wait_until
 from .pki import APNS_HOST
 
@@ -157,6 +158,7 @@ def build(features=None):
     given = os.environ.get(f"PUSHRELAY_INTEROP_BINARY_{features.upper()}")
     if given:
         return pathlib.Path(given)
+    install.feature(features)
     _cargo("--features", features)
     # The next build without the feature replaces target/debug/pushrelay.
     kept = ROOT / "target" / f"pushrelay-with-{features}"

@@ -148,9 +148,10 @@ def node_apn(machine, job, proxy=None, deadline=None):
                               env={"NODE_EXTRA_CA_CERTS": job.fields["roots"]}))
 
 
-def go(machine, job, mode, proxy_url="", chain="", key="", deadline=None):
-    """Go: `apns2`, or the standard library in one of the push proxy's two modes."""
-    path = job.write(machine, mode=mode, proxy_url=proxy_url, chain=str(chain), key=str(key))
+def go(machine, job, mode, proxy_url="", chain="", key="", url="", deadline=None):
+    """Go: `apns2`, or the standard library as the push proxy, gorush or a server use it."""
+    path = job.write(machine, mode=mode, proxy_url=proxy_url, chain=str(chain), key=str(key),
+                     url=url)
     return _lines(machine.run([install.GO_SENDER, path], deadline or 40 + job.count * 0.1,
                               check=False, env={"SSL_CERT_FILE": job.fields["roots"]}))
 

@@ -1,3 +1,3 @@
 """The scenarios, in the order they run."""
 
-from . import comparison, laboratory, walk, proxies, ways_in, chain  # noqa: F401
+from . import comparison, laboratory, walk, proxies, ways_in, quirks, chain  # noqa: F401

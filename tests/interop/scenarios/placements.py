@@ -120,7 +120,7 @@ SENDERS = {
     "curl_http1_1": lambda site, job: senders.curl(site.sender, job, site.world, "http1.1"),
     "curl_http1_0": lambda site, job: senders.curl(site.sender, job, site.world, "http1.0"),
     "curl_http2": lambda site, job: senders.curl(
-        site.sender, job, site.world, "http2", parallel=20),
+        site.sender, job, site.world, "http2", parallel=100),
     "nghttp": lambda site, job: senders.nghttp(site.sender, job, site.world),
     "aioapns": lambda site, job: senders.aioapns(site.sender, job),
     "node_apn": lambda site, job: senders.node_apn(site.sender, job),

@@ -14,6 +14,8 @@ from . import placements
 from .placements import PASSWORD, PROXY_URL, USER, Site, basic, corporate_names, listener, route
 
 QUICK = [route(deadline="3s")]
+# A sender on the relay's own machine comes from loopback where its hosts entry says so.
+BESIDE = listener(networks=("10.77.0.0/16", "127.0.0.0/8"))
 
 
 def _send(site, job):
@@ -45,7 +47,7 @@ def _beside(lab, entry, answers=None, routes=None, stub=False):
         Dnsmasq(far, {APNS_HOST: answers or far.address})
         host.resolver(far.address)
     origin = Origin(far, world)
-    relay = Relay(host, direct(world.root), routes=routes).up()
+    relay = Relay(host, direct(world.root), routes=routes, listeners=[BESIDE]).up()
     return Site(world, {"sender": host, "origin": far}, relay, origin, roots=relay.root)
 
 
@@ -60,7 +62,8 @@ def beside_connect(lab):
     proxy.hosts({APNS_HOST: machines["origin"].address})
     squid = Squid(proxy).basic(USER, PASSWORD).start()
     origin = Origin(machines["origin"], world)
-    relay = Relay(host, proxies(PROXY_URL, roots=world.root, credentials=basic()))
+    relay = Relay(host, proxies(PROXY_URL, roots=world.root, credentials=basic()),
+                  listeners=[BESIDE])
     relay.secret("proxy.pw", PASSWORD)
     _delivers(Site(world, machines, relay.up(), origin, squid, relay.root))
 

@@ -23,6 +23,7 @@ pub(crate) fn relay() -> Builder {
     Builder {
         directory,
         accept: "[tls]".into(),
+        provider: "apns".into(),
         listener: String::new(),
         route: String::new(),
         egress: String::new(),
@@ -34,6 +35,7 @@ pub(crate) fn relay() -> Builder {
 pub(crate) struct Builder {
     directory: TempDir,
     accept: String,
+    provider: String,
     listener: String,
     route: String,
     egress: String,
@@ -89,6 +91,12 @@ impl Builder {
         self
     }
 
+    /// Another preset than APNs.
+    pub(crate) fn provider(mut self, provider: &str) -> Self {
+        self.provider = provider.to_owned();
+        self
+    }
+
     /// One more line of the listener.
     pub(crate) fn listener(mut self, line: &str) -> Self {
         self.listener.push_str(&format!("    {line}\n"));
@@ -111,11 +119,12 @@ impl Builder {
     fn yaml(&self) -> String {
         format!(
             "version: 1\nplacement: post\nlisteners:\n  - name: test\n    bind: [\"127.0.0.1:0\"]\n    \
-             accept: {}\n{}routes:\n  - provider: apns\n    egress: out\n{}egress:\n  out:\n    \
+             accept: {}\n{}routes:\n  - provider: {}\n    egress: out\n{}egress:\n  out:\n    \
              roots: [{}]\n{}issuer: {{ chain: issuer.pem, key: issuer.key }}\n\
              admin: {{ bind: \"127.0.0.1:0\" }}\n",
             self.accept,
             self.listener,
+            self.provider,
             self.route,
             self.roots.join(", "),
             self.egress,

@@ -66,7 +66,14 @@ async fn f5_refused_targets_and_failed_dials_are_honest() {
             io.write_all(format!("CONNECT {target} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
             let seen = String::from_utf8(everything(io).await).unwrap();
             assert!(seen.starts_with(&format!("HTTP/1.1 {status} ")), "{target}: {seen}");
-            assert!(seen.contains("\r\nProxy-Status: pushrelay; error="), "{seen}");
+            let known = match status {
+                "504" => "connection_timeout; details=\"to-proxy tcp",
+                "403" => "http_request_denied; details=\"sender connect",
+                _malformed => "http_request_error; details=\"sender connect",
+            };
+            let said = format!("\r\nProxy-Status: pushrelay; error={known}");
+            assert!(seen.contains(&said), "{seen}");
+            assert_eq!(seen.contains("outcome=not_sent"), status == "504", "{seen}");
         }
         kit.until(|| kit.refused(Refused::Connect) == 5).await;
     })

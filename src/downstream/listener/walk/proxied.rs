@@ -6,7 +6,6 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::{Turned, UNRECOGNIZED_NAME, Walk, Walked, refuse};
-use crate::config::Scheme;
 use crate::downstream::Handle;
 use crate::downstream::admit::Refused;
 use crate::downstream::connect::{self, Way};
@@ -26,12 +25,8 @@ impl<H: Handle, C: Carry> Walk<H, C> {
         host: HostName,
         rule: &HostRule,
     ) -> Walked<()> {
-        // A sender that was led here by a hosts entry keeps its port.
-        let arrived = rule.ports.iter().find(|port| **port == self.local.port());
-        let Some(port) = arrived.or_else(|| rule.ports.first()) else {
-            return refuse(Refused::Name, "the route has no port");
-        };
-        let target = Authority::new(host, *port);
+        // A sender that was led here by a hosts entry means the port that it came to.
+        let target = Authority::new(host, self.local.port());
         match self.behind.carry.dial_raw(&target, Some(rule)).await {
             Ok(origin) => {
                 self.carry("passthrough", socket, origin, first, &target).await;
@@ -117,7 +112,9 @@ impl<H: Handle, C: Carry> Walk<H, C> {
         match self.first(&mut socket, &mut buffer, sniff).await? {
             First::Tls => self.tls(socket, buffer, Some(target)).await,
             // Origins of one's own may be plain, and then their senders may be.
-            first @ (First::Http1 | First::Http2Preface) if rule.scheme == Scheme::Http => {
+            first @ (First::Http1 | First::Http2Preface)
+                if rule.cleartext.contains(&target.port) =>
+            {
                 self.plain(socket, buffer, first == First::Http2Preface, Some(target)).await
             }
             other @ (First::Connect

@@ -3,6 +3,8 @@
 //	apns2     github.com/sideshow/apns2, unmodified, roots by SSL_CERT_FILE
 //	direct    the standard library, ALPN h2 only: the push proxy without proxy variables
 //	proxied   the standard library, ALPN h2 and http/1.1, through HTTPS_PROXY's value
+//	impatient the standard library, a PING after 1 s of silence and 1 s for its ACK, as gorush
+//	server    the standard library as a Mattermost server uses it: JSON to `url`, no provider token
 package main
 
 import (
@@ -34,6 +36,7 @@ type job struct {
 	Mode        string `json:"mode"`
 	Roots       string `json:"roots"`
 	ProxyURL    string `json:"proxy_url"`
+	URL         string `json:"url"`
 	TokenKey    string `json:"token_key"`
 	KeyID       string `json:"key_id"`
 	TeamID      string `json:"team_id"`
@@ -80,12 +83,18 @@ func (j *job) transport() http.RoundTripper {
 	if j.Mode == "direct" {
 		return &http2.Transport{TLSClientConfig: j.tls("h2"), ReadIdleTimeout: 15 * time.Second}
 	}
-	proxy, err := url.Parse(j.ProxyURL)
-	must(err)
+	if j.Mode == "impatient" {
+		return &http2.Transport{TLSClientConfig: j.tls("h2"), ReadIdleTimeout: time.Second,
+			PingTimeout: time.Second}
+	}
 	transport := &http.Transport{
-		Proxy:           http.ProxyURL(proxy),
 		TLSClientConfig: j.tls(),
 		IdleConnTimeout: 60 * time.Second,
+	}
+	if j.ProxyURL != "" {
+		proxy, err := url.Parse(j.ProxyURL)
+		must(err)
+		transport.Proxy = http.ProxyURL(proxy)
 	}
 	must(http2.ConfigureTransport(transport))
 	return transport
@@ -100,20 +109,26 @@ func (j *job) bearer() *token.Token {
 func (j *job) standard() func(push) entry {
 	client := &http.Client{Transport: j.transport(), Timeout: 60 * time.Second}
 	var bearer string
-	if j.Chain == "" {
+	if j.Chain == "" && j.URL == "" {
 		bearer = "bearer " + j.bearer().GenerateIfExpired()
 	}
 	return func(p push) entry {
 		e := entry{Token: p.Token, SentID: p.ID}
 		ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
 		defer cancel()
-		request, err := http.NewRequestWithContext(ctx, "POST",
-			"https://api.push.apple.com/3/device/"+p.Token, bytes.NewReader([]byte(p.Payload)))
+		target := "https://api.push.apple.com/3/device/" + p.Token
+		if j.URL != "" {
+			target = j.URL
+		}
+		request, err := http.NewRequestWithContext(ctx, "POST", target,
+			bytes.NewReader([]byte(p.Payload)))
 		must(err)
 		request.Header.Set("content-type", "application/json; charset=utf-8")
-		request.Header.Set("apns-topic", j.Topic)
-		request.Header.Set("apns-id", p.ID)
-		request.Header.Set("apns-push-type", "alert")
+		if j.URL == "" {
+			request.Header.Set("apns-topic", j.Topic)
+			request.Header.Set("apns-id", p.ID)
+			request.Header.Set("apns-push-type", "alert")
+		}
 		if bearer != "" {
 			request.Header.Set("authorization", bearer)
 		}
