@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod ask;
+pub mod baseline;
 pub mod codes;
 pub mod control;
 pub mod evidence;
@@ -15,6 +16,8 @@ pub mod ground;
 pub mod ladder;
 pub mod report;
 pub mod rung;
+pub mod through;
+pub mod unit;
 pub mod vendors;
 pub mod verdict;
 
