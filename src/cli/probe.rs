@@ -3,6 +3,7 @@
 //! Exit code: 0 ok or warn, 10 a fault at our own side, 11 at or before the proxy, 12 an inspector
 //! or portal, 13 beyond it, 64 wrong usage, 78 a configuration that is not valid.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::probe::ground::{Ground, GroundError};
 use crate::probe::ladder::Aim;
 use crate::probe::report::{Report, TargetReport, html, text};
 use crate::probe::unit::UnitError;
-use crate::probe::{Wishes, probe, through};
+use crate::probe::{Told, Wishes, probe, through};
 
 mod plan;
 
@@ -125,7 +126,13 @@ async fn climb(args: &Args, ground: &Ground, aims: &[Aim]) -> Report {
             print!("{}", text::target(target));
         }
     };
-    probe(ground, aims, wishes, &told).await
+    let begun = |aim: &Aim| {
+        // Only where somebody watches; the table is the result.
+        if !args.json && std::io::stderr().is_terminal() {
+            eprintln!("climbing to {} by {} ...", aim.origin, aim.egress);
+        }
+    };
+    probe(ground, aims, wishes, &Told { begun: &begun, ended: &told }).await
 }
 
 fn finish(args: &Args, report: &Report) -> ExitCode {
