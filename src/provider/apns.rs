@@ -1,7 +1,7 @@
 //! APNs: hosts, ports and paths (Apple, "Sending notification requests to APNs" and "Sending
 //! channel management requests to APNs").
 //!
-//! Tables only. Production and sandbox each have a device host, a broadcast host and a channel
+//! Tables and one rule on answers. Production and sandbox each have a device host, a broadcast host and a channel
 //! management host with a port of its own; `api.development` is an older name of the sandbox
 //! that senders still use.
 
@@ -52,3 +52,12 @@ pub const HOSTS: &[PresetHost] = &[
         Environment::Sandbox,
     ),
 ];
+
+/// Reasons that say that the connection is bound to another key or environment (Apple,
+/// "Establishing a token-based connection to APNs"): the push is answered, the connection is of
+/// no more use to that credential.
+pub fn binds_the_connection(body: &[u8]) -> bool {
+    ["UnrelatedKeyIdInToken", "BadEnvironmentKeyIdInToken", "BadEnvironmentKeyInToken"]
+        .iter()
+        .any(|reason| body.windows(reason.len()).any(|window| window == reason.as_bytes()))
+}

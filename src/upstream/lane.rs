@@ -27,6 +27,7 @@ use crate::config::{EgressName, LaneLimits, Protocol, Scheme};
 use crate::hop::{Hop, HopError, HopErrorKind, Observe, Stage};
 use crate::names::Host;
 use crate::pki::Identity;
+use crate::provider::apns;
 
 pub mod book;
 mod dialing;
@@ -208,7 +209,7 @@ impl<D: DialOrigin> Lane<D> {
         // A credential 403 proves nothing: made-up tokens must not hold lanes.
         if response.status() != http::StatusCode::FORBIDDEN {
             self.prove();
-        } else if binds_the_connection(response.body()) {
+        } else if apns::binds_the_connection(response.body()) {
             seat.wire.retire();
         }
         Answered {
@@ -443,12 +444,4 @@ impl<D> std::fmt::Debug for Lane<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lane").field("target", &self.target).finish_non_exhaustive()
     }
-}
-
-/// APNs' reasons that say that this connection is bound to another key or environment: the push
-/// is answered, the connection is of no more use to this lane.
-fn binds_the_connection(body: &[u8]) -> bool {
-    ["UnrelatedKeyIdInToken", "BadEnvironmentKeyIdInToken", "BadEnvironmentKeyInToken"]
-        .iter()
-        .any(|reason| body.windows(reason.len()).any(|window| window == reason.as_bytes()))
 }
