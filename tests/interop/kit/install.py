@@ -27,6 +27,7 @@ PACKAGES = {
     "curl": "/usr/bin/curl",
     "openssl": "/usr/bin/openssl",
     "iproute2": "/usr/sbin/ip",
+    "nftables": "/usr/sbin/nft",
     "dnsmasq-base": "/usr/sbin/dnsmasq",
     "haproxy": "/usr/sbin/haproxy",
     "tinyproxy-bin": "/usr/bin/tinyproxy",
