@@ -43,6 +43,9 @@ use wire::{Wire, log_retirement};
 /// A lane that has been down for so long answers at once instead of holding every push to its
 /// deadline.
 pub const DOWN_FOR_LONG: Duration = Duration::from_secs(30);
+/// A push that still waits so shortly before its deadline is not sent any more: hardly an answer
+/// would come in time, and what is known would turn into `unknown`.
+const LAST_MOMENT: Duration = Duration::from_millis(200);
 /// Pause before a push that was refused twice is sent once more: the first replay takes its turn
 /// at once, the last one outlives a short spell of refusals.
 const REPLAY_PAUSE: Duration = Duration::from_millis(300);
@@ -168,10 +171,11 @@ impl<D: DialOrigin> Lane<D> {
     /// deadline.
     pub async fn send(self: &Rc<Self>, push: &Push) -> Result<Answered, Unanswered> {
         let deadline = push.deadline;
+        let latest = deadline.checked_sub(LAST_MOMENT).unwrap_or(deadline);
         let mut replays = 0;
         loop {
             let unsent = |cause| Unanswered { delivery: Delivery::NotSent, cause, replays };
-            let seat = self.seat(push, deadline).await.map_err(unsent)?;
+            let seat = self.seat(push, latest).await.map_err(unsent)?;
             if push.presence.is_gone() {
                 let gone = HopError::new(Hop::Sender, Stage::Queue, HopErrorKind::SenderGone);
                 return Err(unsent(gone));
