@@ -6,7 +6,7 @@
 //! unsent.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -153,6 +153,9 @@ impl Waiter {
     }
 }
 
+/// An egress, and where a dial of its failed; `None` for one that brought a connection.
+pub type DialEnd = (EgressName, Option<(Hop, Stage)>);
+
 /// Counts that outlive lanes; shared by all of them.
 #[derive(Debug, Default)]
 pub struct LaneCounters {
@@ -164,12 +167,18 @@ pub struct LaneCounters {
     pub dials_failed: Cell<u64>,
     /// Pushes sent again.
     pub replays: Cell<u64>,
+    /// Dials by egress and by where they failed: both sets are closed.
+    pub ended: RefCell<BTreeMap<DialEnd, u64>>,
 }
 
 impl LaneCounters {
     fn bump(cell: &Cell<u64>) -> u64 {
         cell.set(cell.get() + 1);
         cell.get()
+    }
+
+    fn dial_ended(&self, egress: &EgressName, failure: Option<(Hop, Stage)>) {
+        *self.ended.borrow_mut().entry((egress.clone(), failure)).or_default() += 1;
     }
 }
 
@@ -459,6 +468,7 @@ impl<D: DialOrigin> Lane<D> {
         match dialed {
             Ok(wire) => {
                 LaneCounters::bump(&self.counters.dials);
+                self.counters.dial_ended(&self.target.egress, None);
                 self.last_error.borrow_mut().take();
                 let (limit, http1) = match &wire {
                     Wire::Http1(_) => (None, true),
@@ -469,6 +479,7 @@ impl<D: DialOrigin> Lane<D> {
             }
             Err(error) => {
                 LaneCounters::bump(&self.counters.dials_failed);
+                self.counters.dial_ended(&self.target.egress, Some((error.hop, error.stage)));
                 let down = self.book.borrow_mut().dial_failed(now, jitter());
                 let lost = self.book.borrow().connections() == 0
                     && (down >= DOWN_FOR_LONG || is_definitive(&error.kind));
