@@ -5,10 +5,11 @@
 //! server, signals, renewal. They speak by messages only.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -31,6 +32,11 @@ pub mod watch;
 pub use loaded::{Loaded, LoadedError};
 use plane::{Order, Plane};
 
+/// A predecessor releases its sockets at SIGTERM as soon as its threads come to it: on a loaded
+/// machine a successor is faster.
+const PREDECESSOR: Duration = Duration::from_secs(2);
+/// Between two looks whether it has.
+const BIND_PAUSE: Duration = Duration::from_millis(5);
 /// Orders waiting for the data plane: one reload and one drain are all there ever are.
 const ORDERS: usize = 4;
 
@@ -46,11 +52,11 @@ pub enum StartError {
         address: SocketAddr,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The operating system refused a thread, a runtime or a log.
     #[error("the process cannot be set up")]
-    Process(#[from] std::io::Error),
+    Process(#[from] io::Error),
     /// What was loaded cannot be served.
     #[error("the configuration cannot be served")]
     Loaded(#[from] LoadedError),
@@ -274,12 +280,25 @@ fn open_one(
         let socket = inherited.swap_remove(at);
         return Ok(Socket { listener: name.to_owned(), asked, socket });
     }
-    let socket = listener::bind(asked).map_err(|source| StartError::Bind {
+    let socket = bind_after_another(asked).map_err(|source| StartError::Bind {
         listener: name.to_owned(),
         address: asked,
         source,
     })?;
     Ok(Socket { listener: name.to_owned(), asked, socket })
+}
+
+/// Binds, waiting a moment for a predecessor that was just told to end.
+fn bind_after_another(address: SocketAddr) -> io::Result<TcpListener> {
+    let until = Instant::now() + PREDECESSOR;
+    loop {
+        match listener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(BIND_PAUSE);
+            }
+            bound => return bound,
+        }
+    }
 }
 
 fn addresses(sockets: &[Socket]) -> BTreeMap<String, Vec<SocketAddr>> {

@@ -188,6 +188,8 @@ pub enum HopErrorKind {
     CredentialsMissing(Box<ProxyRefusal>),
     /// The proxy refused our credentials.
     CredentialsRefused(Box<ProxyRefusal>),
+    /// Nothing could be made of our credentials, and nothing was sent: why, in Kerberos' words.
+    CredentialsUnusable(String),
     /// The relay is draining and takes nothing new.
     Draining,
     /// GOAWAY ended the connection under the request.
@@ -343,7 +345,7 @@ impl fmt::Display for HopErrorKind {
             ),
             Self::Closed => f.write_str("the peer closed the connection"),
             Self::CredentialsLatched => {
-                f.write_str("the proxy refused these credentials twice; not tried again")
+                f.write_str("these credentials were refused twice; not tried again")
             }
             Self::CredentialsMissing(refusal) => write!(
                 f,
@@ -357,6 +359,7 @@ impl fmt::Display for HopErrorKind {
                 refusal.reason,
                 refusal.offered.join(", ")
             ),
+            Self::CredentialsUnusable(why) => f.write_str(why),
             Self::Draining => f.write_str("the relay is shutting down"),
             Self::ForeignAnswer { status, content_type, by } => write!(
                 f,

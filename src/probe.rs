@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod ask;
+pub mod baseline;
 pub mod codes;
 pub mod control;
 pub mod evidence;
@@ -15,6 +16,8 @@ pub mod ground;
 pub mod ladder;
 pub mod report;
 pub mod rung;
+pub mod through;
+pub mod unit;
 pub mod vendors;
 pub mod verdict;
 
@@ -40,17 +43,26 @@ pub struct Wishes {
     pub idle: Option<Duration>,
 }
 
-/// Climbs to every aim, one after the other: a probe never hammers. `told` hears of each ladder
-/// as it ends.
-pub async fn probe(
-    ground: &Ground,
-    aims: &[Aim],
-    wishes: Wishes,
-    told: &dyn Fn(&TargetReport),
-) -> Report {
+/// Who hears of the progress.
+pub struct Told<'a> {
+    /// A ladder begins.
+    pub begun: &'a dyn Fn(&Aim),
+    /// It has ended.
+    pub ended: &'a dyn Fn(&TargetReport),
+}
+
+impl std::fmt::Debug for Told<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Told").finish_non_exhaustive()
+    }
+}
+
+/// Climbs to every aim, one after the other: a probe never hammers.
+pub async fn probe(ground: &Ground, aims: &[Aim], wishes: Wishes, told: &Told<'_>) -> Report {
     let mut targets: Vec<TargetReport> = Vec::with_capacity(aims.len());
     let mut refused = std::collections::BTreeMap::new();
     for aim in aims {
+        (told.begun)(aim);
         let target = match refused.get(&aim.egress) {
             // Trying a wrong password once more could lock the account.
             Some(failure) => skipped(aim, ground, failure),
@@ -61,7 +73,7 @@ pub async fn probe(
         {
             refused.entry(aim.egress.clone()).or_insert_with(|| failure.clone());
         }
-        told(&target);
+        (told.ended)(&target);
         targets.push(target);
     }
     Report::new(targets)

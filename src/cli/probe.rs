@@ -3,6 +3,7 @@
 //! Exit code: 0 ok or warn, 10 a fault at our own side, 11 at or before the proxy, 12 an inspector
 //! or portal, 13 beyond it, 64 wrong usage, 78 a configuration that is not valid.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,11 +11,13 @@ use std::time::Duration;
 use anstream::{eprintln, print, println};
 
 use super::{EXIT_CONFIG, EXIT_USAGE};
+use crate::probe::baseline::{self, BaselineError};
 use crate::probe::codes::{self, Code};
 use crate::probe::ground::{Ground, GroundError};
 use crate::probe::ladder::Aim;
 use crate::probe::report::{Report, TargetReport, html, text};
-use crate::probe::{Wishes, probe};
+use crate::probe::unit::UnitError;
+use crate::probe::{Told, Wishes, probe, through};
 
 mod plan;
 
@@ -56,9 +59,24 @@ pub struct Args {
     /// Leave a connection idle for so long and see whether it lives
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=MAX_IDLE))]
     idle: Option<u64>,
+    /// Compare with this earlier JSON report and say what changed
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// From the sender's side, through the relay that listens there
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["proxy", "direct", "config"])]
+    through: Option<crate::names::Authority>,
+    /// With --through: with the environment of this systemd unit
+    #[arg(long, value_name = "NAME", requires = "through")]
+    unit: Option<String>,
+    /// With --unit: read its files below this folder in place of the running process
+    #[arg(long, value_name = "DIR", requires = "unit")]
+    root: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Write the JSON to this file too; it may be the --baseline of the next run
+    #[arg(long, value_name = "FILE")]
+    json_file: Option<PathBuf>,
     /// Write one self-contained page for the firewall ticket
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -72,21 +90,32 @@ pub fn run(args: Args) -> ExitCode {
     if let Some(code) = &args.explain {
         return explain(code);
     }
-    let (ground, aims) = match plan::plan(&args) {
-        Ok(planned) => planned,
-        Err(problem) => return problem.exit(),
-    };
+    match climbed(&args) {
+        Ok(report) => finish(&args, &report),
+        Err(problem) => problem.exit(),
+    }
+}
+
+fn climbed(args: &Args) -> Result<Report, Problem> {
+    let before = args.baseline.as_deref().map(baseline::read).transpose()?.flatten();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
+    let runtime = runtime.map_err(Problem::Io)?;
+    let tasks = tokio::task::LocalSet::new();
+    let mut report = if let Some(relay) = &args.through {
+        let sender = plan::sender(args, relay)?;
+        let report = runtime.block_on(tasks.run_until(through::probe(&sender)));
+        if !args.json {
+            report.targets.iter().for_each(|target| print!("{}", text::target(target)));
         }
+        report
+    } else {
+        let (ground, aims) = plan::plan(args)?;
+        runtime.block_on(tasks.run_until(climb(args, &ground, &aims)))
     };
-    let report =
-        runtime.block_on(tokio::task::LocalSet::new().run_until(climb(&args, &ground, &aims)));
-    finish(&args, &report)
+    if let Some(before) = before {
+        report.changes = baseline::changes(&before, &report);
+    }
+    Ok(report)
 }
 
 async fn climb(args: &Args, ground: &Ground, aims: &[Aim]) -> Report {
@@ -97,23 +126,32 @@ async fn climb(args: &Args, ground: &Ground, aims: &[Aim]) -> Report {
             print!("{}", text::target(target));
         }
     };
-    probe(ground, aims, wishes, &told).await
+    let begun = |aim: &Aim| {
+        // Only where somebody watches; the table is the result.
+        if !args.json && std::io::stderr().is_terminal() {
+            eprintln!("climbing to {} by {} ...", aim.origin, aim.egress);
+        }
+    };
+    probe(ground, aims, wishes, &Told { begun: &begun, ended: &told }).await
 }
 
 fn finish(args: &Args, report: &Report) -> ExitCode {
+    let json = match serde_json::to_string_pretty(report) {
+        Ok(json) => json,
+        Err(error) => return Problem::Io(error.into()).exit(),
+    };
     if args.json {
-        match serde_json::to_string_pretty(report) {
-            Ok(json) => println!("{json}"),
-            Err(error) => eprintln!("error: {error}"),
-        }
+        println!("{json}");
     } else {
         print!("{}", text::summary(report));
     }
-    if let Some(file) = &args.report
-        && let Err(error) = std::fs::write(file, html::page(report))
-    {
-        eprintln!("error: {}: {error}", file.display());
-        return ExitCode::FAILURE;
+    let page = args.report.as_ref().map(|file| (file, html::page(report)));
+    let json = args.json_file.as_ref().map(|file| (file, json));
+    for (file, content) in page.into_iter().chain(json) {
+        if let Err(error) = std::fs::write(file, content) {
+            eprintln!("error: {}: {error}", file.display());
+            return ExitCode::FAILURE;
+        }
     }
     ExitCode::from(report.exit_code())
 }
@@ -134,6 +172,8 @@ fn explain(word: &str) -> ExitCode {
 /// Why nothing was climbed.
 #[derive(Debug)]
 enum Problem {
+    Baseline(BaselineError),
+    Io(std::io::Error),
     Usage(String),
     Ground(GroundError),
 }
@@ -144,12 +184,32 @@ impl From<GroundError> for Problem {
     }
 }
 
+impl From<BaselineError> for Problem {
+    fn from(error: BaselineError) -> Self {
+        Self::Baseline(error)
+    }
+}
+
+impl From<UnitError> for Problem {
+    fn from(error: UnitError) -> Self {
+        Self::Usage(super::send::chain(&error))
+    }
+}
+
 impl Problem {
     fn exit(self) -> ExitCode {
         match self {
             Self::Usage(what) => {
                 eprintln!("error: {what}");
                 ExitCode::from(EXIT_USAGE)
+            }
+            Self::Baseline(error) => {
+                eprintln!("error: {}", super::send::chain(&error));
+                ExitCode::from(EXIT_USAGE)
+            }
+            Self::Io(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
             }
             Self::Ground(error) => {
                 eprintln!("error: {}", super::send::chain(&error));

@@ -152,6 +152,7 @@ const fn failure(kind: &HopErrorKind) -> &'static str {
         | HopErrorKind::CredentialsLatched
         | HopErrorKind::CredentialsMissing(_)
         | HopErrorKind::CredentialsRefused(_)
+        | HopErrorKind::CredentialsUnusable(_)
         | HopErrorKind::ForeignAnswer { .. }
         | HopErrorKind::GoAway { .. }
         | HopErrorKind::Io(_)

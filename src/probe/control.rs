@@ -46,6 +46,7 @@ fn wanted(findings: &Findings, wishes: Wishes) -> Wanted {
             HopErrorKind::CredentialsMissing(_)
             | HopErrorKind::CredentialsRefused(_)
             | HopErrorKind::CredentialsLatched
+            | HopErrorKind::CredentialsUnusable(_)
             | HopErrorKind::Loop(_),
         ) => {}
         (Stage::Connect, kind) => {
@@ -220,8 +221,9 @@ impl Climber<'_> {
             io.flush().await.ok()?;
             let mut head = [0; 9];
             io.read_exact(&mut head).await.ok()?;
-            // Type 4 is SETTINGS (RFC 9113 §6.5).
-            Some(head[3] == 4)
+            // Type 4 is SETTINGS, flag 1 its acknowledgement (RFC 9113 §6.5): only the peer's own
+            // counts.
+            Some(head[3] == 4 && head[4] & 1 == 0)
         };
         let answered = timeout_at(self.until, answered).await.ok().flatten().unwrap_or(false);
         self.say("bare-settings", answered, began);

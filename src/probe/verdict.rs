@@ -101,9 +101,11 @@ pub fn judge(findings: &Findings) -> Verdict {
     rendered(findings, &judged)
 }
 
-/// The code alone, for comparisons.
-pub fn code_of(verdict: &Verdict) -> Option<Code> {
-    Code::find(verdict.code)
+/// A verdict of another ladder than the dialer's: the code and what fills its slots.
+pub fn said(findings: &Findings, code: Code, filled: Vec<(&'static str, String)>) -> Verdict {
+    let mut judged = Judged::new(code);
+    judged.filled = filled;
+    rendered(findings, &judged)
 }
 
 /// Where no provider can be, TCP proves nothing.

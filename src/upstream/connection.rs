@@ -10,12 +10,12 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use h2::client::{ResponseFuture, SendRequest};
-use h2::{Ping, PingPong, Reason};
+use bytes::Bytes;
+use h2::Reason;
+use h2::client::SendRequest;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Delivery;
 use super::dial::DialFacts;
@@ -23,27 +23,20 @@ use super::frames::{FrameLog, Tap};
 use super::replay::{self, Failure};
 use crate::hop::{Fact, Finding, Hop, HopError, HopErrorKind, Observe, Stage, clean};
 
+mod keepalive;
+mod receive;
+
+use keepalive::{PONG_WITHIN, drive};
+pub use receive::ANSWER_BODY;
+use receive::{ReceiveFailure, receive};
+
 /// SETTINGS must arrive in this time: every honest server sends them first (RFC 9113 §3.4).
 const SETTINGS_WITHIN: Duration = Duration::from_secs(3);
-/// A PING without an answer for so long means that the path is dead. Above any honest round trip,
-/// well below the route's deadline.
-const PONG_WITHIN: Duration = Duration::from_secs(2);
-/// A PING that waits for so long puts new pushes on hold: honest round trips are shorter, and
-/// what is sent into a dead path would be `unknown`.
-const DOUBT_AFTER: Duration = Duration::from_millis(500);
-/// With pushes in flight and nothing arriving for so long, the path is tried by PING: APNs answers
-/// in milliseconds, a cut tunnel never does.
-const SILENCE_IN_FLIGHT: Duration = Duration::from_secs(3);
 /// A connection that was quiet for so long is tried by PING before it gets a push: middleboxes
 /// forget, and a push into a forgotten connection would be `unknown`.
 pub const STALE_AFTER: Duration = Duration::from_secs(15);
-/// Interim answers that are skipped before the stream is given up: nobody honest sends more, and a
-/// flood never ends.
-const MAX_INTERIM: usize = 8;
 /// Head of an answer, octets decoded: APNs' own limit is 8000.
 const ANSWER_HEAD: u32 = 32 * 1024;
-/// Body of an answer, octets: FCM's and Mattermost's largest honest answers are a few KiB.
-pub const ANSWER_BODY: usize = 1024 * 1024;
 
 /// Why an exchange brought no answer.
 #[derive(Debug)]
@@ -345,46 +338,6 @@ fn split(request: &http::Request<Bytes>) -> (http::Request<()>, Bytes) {
     (head, request.body().clone())
 }
 
-enum ReceiveFailure {
-    Stream(h2::Error),
-    Excess(&'static str),
-}
-
-async fn receive(mut response: ResponseFuture) -> Result<http::Response<Bytes>, ReceiveFailure> {
-    let mut interim = 0;
-    let head = poll_fn(|cx| {
-        while let Poll::Ready(Some(Ok(_))) = response.poll_informational(cx) {
-            interim += 1;
-            if interim > MAX_INTERIM {
-                return Poll::Ready(Err(ReceiveFailure::Excess("a flood of interim answers")));
-            }
-        }
-        std::pin::Pin::new(&mut response).poll(cx).map_err(ReceiveFailure::Stream)
-    })
-    .await?;
-    let (head, mut body) = head.into_parts();
-    let mut whole = BytesMut::new();
-    let mut first: Option<Bytes> = None;
-    while let Some(piece) = body.data().await {
-        let piece = piece.map_err(ReceiveFailure::Stream)?;
-        // The window is only ours to give back; a failure means that the stream has ended.
-        let _ = body.flow_control().release_capacity(piece.len());
-        if whole.len() + first.as_ref().map_or(0, Bytes::len) + piece.len() > ANSWER_BODY {
-            return Err(ReceiveFailure::Excess("an answer without end"));
-        }
-        match first.take() {
-            None if whole.is_empty() => first = Some(piece),
-            None => whole.extend_from_slice(&piece),
-            Some(before) => {
-                whole.extend_from_slice(&before);
-                whole.extend_from_slice(&piece);
-            }
-        }
-    }
-    let body = first.unwrap_or_else(|| whole.freeze());
-    Ok(http::Response::from_parts(head, body))
-}
-
 /// Who is to be named for what goes wrong on an established connection: past a proxy it cannot be
 /// told who cut it.
 pub const fn beyond(facts: &DialFacts) -> Hop {
@@ -410,84 +363,4 @@ fn kind_of(error: &h2::Error, log: &FrameLog) -> HopErrorKind {
         return HopErrorKind::Closed;
     }
     HopErrorKind::Protocol(clean(error.to_string().as_bytes(), 120))
-}
-
-/// Runs the connection until it ends: polls h2, sends PINGs, drops a dead path.
-async fn drive<IO>(
-    connection: Rc<Connection>,
-    driver: h2::client::Connection<Tap<IO>, Bytes>,
-    mut pings: Option<PingPong>,
-    ping: Duration,
-    changed: Rc<dyn Fn()>,
-) where
-    IO: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let mut driver = pin!(driver);
-    // A wish on hold: PING once a quiet connection has pushes again.
-    loop {
-        let due = next_ping(&connection, ping);
-        let ended = tokio::select! {
-            end = driver.as_mut() => Some(end.err()),
-            () = connection.wishes.abort.notified() => Some(None),
-            () = connection.wishes.busy.notified() => None,
-            () = connection.wishes.try_path.notified() => {
-                let alive = pong(driver.as_mut(), &mut pings, &connection.doubted).await;
-                connection.wishes.tried.notify_waiters();
-                (!alive).then_some(None)
-            }
-            () = sleep_until(due) => {
-                if next_ping(&connection, ping) > Instant::now() {
-                    continue;
-                }
-                let alive = pong(driver.as_mut(), &mut pings, &connection.doubted).await;
-                (!alive).then_some(None)
-            }
-        };
-        if let Some(error) = ended {
-            if let Some(error) = error {
-                tracing::debug!(connection = connection.id, %error, "upstream connection ended");
-            }
-            break;
-        }
-    }
-    connection.closed.set(true);
-    connection.send.borrow_mut().take();
-    connection.wishes.tried.notify_waiters();
-    changed();
-}
-
-fn next_ping(connection: &Connection, ping: Duration) -> Instant {
-    let quiet_since = connection.log.last_read().map_or(connection.since, Instant::from_std);
-    let patience = if connection.in_flight.get() > 0 { SILENCE_IN_FLIGHT.min(ping) } else { ping };
-    quiet_since + patience
-}
-
-/// One PING and its answer while the connection is polled on. `false`: dead or ended.
-async fn pong<F>(
-    mut driver: std::pin::Pin<&mut F>,
-    pings: &mut Option<PingPong>,
-    doubted: &Cell<bool>,
-) -> bool
-where
-    F: Future<Output = Result<(), h2::Error>>,
-{
-    let Some(pings) = pings.as_mut() else {
-        return true;
-    };
-    let answer = async {
-        let mut pong = pin!(pings.ping(Ping::opaque()));
-        if let Ok(pong) = timeout(DOUBT_AFTER, pong.as_mut()).await {
-            return pong.is_ok();
-        }
-        doubted.set(true);
-        matches!(timeout(PONG_WITHIN - DOUBT_AFTER, pong).await, Ok(Ok(_)))
-    };
-    let alive = tokio::select! {
-        _end = driver.as_mut() => false,
-        alive = answer => alive,
-    };
-    if alive {
-        doubted.set(false);
-    }
-    alive
 }

@@ -184,7 +184,13 @@ struct Opened {
 /// names and credentials are the same for all of them.
 pub const fn another_port_may_do(error: &HopError) -> bool {
     matches!(error.stage, Stage::Tcp | Stage::Connect)
-        && !matches!(error.kind, HopErrorKind::CredentialsLatched)
+        && !matches!(
+            error.kind,
+            HopErrorKind::CredentialsLatched
+                | HopErrorKind::CredentialsMissing(_)
+                | HopErrorKind::CredentialsRefused(_)
+                | HopErrorKind::CredentialsUnusable(_)
+        )
 }
 
 impl Dialer {

@@ -20,25 +20,28 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::budget::Budget;
 use super::connection::ExchangeFailure;
-use super::dial::{DialFacts, Target, another_port_may_do};
-use super::lanes::Totals;
+use super::dial::{DialFacts, Target};
 use super::replay::MAX_REPLAYS;
-use super::tls::Offer;
-use super::{Answered, Delivery, Push, Unanswered, connection, http1};
+use super::{Answered, Delivery, Push, Unanswered};
 use crate::config::{EgressName, LaneLimits, Protocol, Scheme};
-use crate::hop::{Hop, HopError, HopErrorKind, Observe, Stage, Unobserved};
+use crate::hop::{Hop, HopError, HopErrorKind, Observe, Stage};
 use crate::names::Host;
 use crate::pki::Identity;
 
 pub mod book;
+mod dialing;
+mod report;
+mod seat;
+mod wire;
 
-use book::{Book, Dial};
+use book::Book;
+use dialing::is_definitive;
+use seat::{Placed, Seat};
+use wire::{Wire, log_retirement};
 
 /// A lane that has been down for so long answers at once instead of holding every push to its
 /// deadline.
 pub const DOWN_FOR_LONG: Duration = Duration::from_secs(30);
-/// A dial ends by this, whatever the stages allow: above the longest honest sum of them.
-const DIAL_WITHIN: Duration = Duration::from_secs(10);
 /// Pause before a push that was refused twice is sent once more: the first replay takes its turn
 /// at once, the last one outlives a short spell of refusals.
 const REPLAY_PAUSE: Duration = Duration::from_millis(300);
@@ -73,72 +76,6 @@ pub struct LaneTarget {
     pub relay_next_hop: bool,
     /// Our own client certificate.
     pub identity: Option<Arc<Identity>>,
-}
-
-#[derive(Debug, Clone)]
-enum Wire {
-    Http1(Rc<http1::Connection>),
-    Http2(Rc<connection::Connection>),
-}
-
-impl Wire {
-    fn id(&self) -> u64 {
-        match self {
-            Self::Http1(connection) => connection.id,
-            Self::Http2(connection) => connection.id,
-        }
-    }
-
-    fn facts(&self) -> &DialFacts {
-        match self {
-            Self::Http1(connection) => &connection.facts,
-            Self::Http2(connection) => &connection.facts,
-        }
-    }
-
-    fn is_retired(&self) -> bool {
-        match self {
-            Self::Http1(connection) => connection.is_retired(),
-            Self::Http2(connection) => connection.is_retired(),
-        }
-    }
-
-    fn retire(&self) {
-        match self {
-            Self::Http1(connection) => connection.retire(),
-            Self::Http2(connection) => connection.retire(),
-        }
-    }
-
-    /// Fit to carry a push now? Tries the path of one that was quiet for long.
-    async fn is_fit(&self) -> bool {
-        match self {
-            Self::Http1(connection) if connection.is_stale() => {
-                connection.retire();
-                false
-            }
-            Self::Http2(connection) if connection.is_stale() => connection.try_path().await,
-            Self::Http1(_) | Self::Http2(_) => !self.is_retired(),
-        }
-    }
-
-    async fn exchange(
-        &self,
-        request: &http::Request<Bytes>,
-        deadline: Instant,
-    ) -> Result<http::Response<Bytes>, ExchangeFailure> {
-        match self {
-            Self::Http1(connection) => connection.exchange(request, deadline).await,
-            Self::Http2(connection) => connection.exchange(request, deadline).await,
-        }
-    }
-
-    const fn protocol(&self) -> &'static str {
-        match self {
-            Self::Http1(_) => "http/1.1",
-            Self::Http2(_) => "h2",
-        }
-    }
 }
 
 /// A push that waits: whose it is, and where its place is told.
@@ -413,156 +350,6 @@ impl<D: DialOrigin> Lane<D> {
         self.dial_if_wanted();
     }
 
-    fn dial_if_wanted(self: &Rc<Self>) {
-        loop {
-            let now = Instant::now();
-            let waiting = self.waiting.borrow().len();
-            let dial = self.book.borrow().wants_dial(now, waiting);
-            match dial {
-                Dial::No => return,
-                Dial::At(at) => return self.wake_at(at),
-                Dial::Now => {}
-            }
-            if let Err(at) = self.may_dial(now) {
-                return self.wake_at(at);
-            }
-            self.book.borrow_mut().dial_begins();
-            let lane = self.clone();
-            tokio::task::spawn_local(async move { lane.dial().await });
-        }
-    }
-
-    /// Takes a dial from the budget, for the sender at the head of the queue while nothing is
-    /// proven.
-    fn may_dial(&self, now: Instant) -> Result<(), Instant> {
-        let Some(budget) = &self.budget else {
-            return Ok(());
-        };
-        let first = self.waiting.borrow().front().map(|waiter| waiter.sender);
-        let on_trust = first.filter(|_sender| !self.proven.get());
-        budget.take(now, on_trust)?;
-        self.owed.borrow_mut().extend(on_trust);
-        Ok(())
-    }
-
-    fn wake_at(self: &Rc<Self>, at: Instant) {
-        if self.timer_at.get().is_some_and(|earlier| earlier <= at) {
-            return;
-        }
-        self.timer_at.set(Some(at));
-        let lane = Rc::downgrade(self);
-        tokio::task::spawn_local(async move {
-            sleep_until(at).await;
-            if let Some(lane) = lane.upgrade()
-                && lane.timer_at.get() == Some(at)
-            {
-                lane.timer_at.set(None);
-                lane.pump();
-            }
-        });
-    }
-
-    async fn dial(self: Rc<Self>) {
-        let dialed = self.connect().await;
-        let now = Instant::now();
-        match dialed {
-            Ok(wire) => {
-                LaneCounters::bump(&self.counters.dials);
-                self.counters.dial_ended(&self.target.egress, None);
-                self.last_error.borrow_mut().take();
-                let (limit, http1) = match &wire {
-                    Wire::Http1(_) => (None, true),
-                    Wire::Http2(connection) => (connection.log.max_concurrent(), false),
-                };
-                self.book.borrow_mut().dial_succeeded(wire.id(), limit, http1, now);
-                self.wires.borrow_mut().push(wire);
-            }
-            Err(error) => {
-                LaneCounters::bump(&self.counters.dials_failed);
-                self.counters.dial_ended(&self.target.egress, Some((error.hop, error.stage)));
-                let down = self.book.borrow_mut().dial_failed(now, jitter());
-                let lost = self.book.borrow().connections() == 0
-                    && (down >= DOWN_FOR_LONG || is_definitive(&error.kind));
-                tracing::warn!(
-                    origin = %self.target.host, egress = %self.target.egress,
-                    hop = error.hop.word(), stage = error.stage.word(), cause = %error.kind,
-                    "dial failed"
-                );
-                if lost {
-                    for waiter in self.waiting.borrow_mut().drain(..) {
-                        // A sender that left needs no answer.
-                        let _ = waiter.place.send(Err(error.share()));
-                    }
-                }
-                *self.last_error.borrow_mut() = Some(error);
-            }
-        }
-        self.pump();
-        (self.settled)();
-    }
-
-    /// Tries the ports in order, beginning with the one that worked last.
-    async fn connect(self: &Rc<Self>) -> Result<Wire, HopError> {
-        let ports = &self.target.ports;
-        let first = self.port.get();
-        let mut failed: Option<HopError> = None;
-        for offset in 0..ports.len() {
-            let index = (first + offset) % ports.len();
-            match self.connect_port(ports[index]).await {
-                Ok(wire) => {
-                    self.port.set(index);
-                    return Ok(wire);
-                }
-                Err(error) => {
-                    let elsewhere = another_port_may_do(&error);
-                    let first_error = failed.get_or_insert(error);
-                    if !elsewhere {
-                        return Err(first_error.share());
-                    }
-                }
-            }
-        }
-        Err(failed.unwrap_or_else(|| {
-            HopError::new(Hop::RelayHost, Stage::Resolve, HopErrorKind::NameNotFound)
-        }))
-    }
-
-    async fn connect_port(self: &Rc<Self>, port: u16) -> Result<Wire, HopError> {
-        let offer = match self.target.protocol {
-            Protocol::H2 => Offer::H2,
-            Protocol::Auto => Offer::H2AndHttp1,
-            Protocol::Http1 => Offer::Http1,
-        };
-        let demand_h2 = self.target.protocol == Protocol::H2 && !self.target.relay_next_hop;
-        let target = Target {
-            egress: self.target.egress.clone(),
-            scheme: self.target.scheme,
-            host: self.target.host.clone(),
-            port,
-            // Behind an inspecting HTTP/1.1 proxy the next relay is reached by what there is.
-            offer: if self.target.relay_next_hop { Offer::H2AndHttp1 } else { offer },
-            identity: self.target.identity.clone(),
-            demand_h2,
-            relay_next_hop: self.target.relay_next_hop,
-            deadline: Instant::now() + DIAL_WITHIN,
-        };
-        let (io, facts) = self.dialer.dial_origin(&target, &Unobserved).await?;
-        let id = LaneCounters::bump(&self.counters.next_connection);
-        let lane = Rc::downgrade(self);
-        let changed = Rc::new(move || {
-            if let Some(lane) = lane.upgrade() {
-                lane.connection_changed(id);
-            }
-        });
-        let cleartext_h2 = target.scheme == Scheme::Http && self.target.protocol == Protocol::H2;
-        if facts.h2 || cleartext_h2 {
-            let ping = self.limits.ping;
-            let open = connection::Connection::open(id, (io, facts), ping, &Unobserved, changed);
-            return Ok(Wire::Http2(open.await?));
-        }
-        Ok(Wire::Http1(http1::Connection::open(id, (io, facts), changed).await?))
-    }
-
     /// SETTINGS, GOAWAY or the end came, told from inside the connection's poll.
     fn connection_changed(self: &Rc<Self>, id: u64) {
         let wire = self.wires.borrow().iter().find(|wire| wire.id() == id).cloned();
@@ -659,102 +446,11 @@ impl<D: DialOrigin> Lane<D> {
             self.forget(wire.id());
         }
     }
-
-    /// Adds its figures to its egress' totals.
-    pub fn add_to(&self, totals: &mut Totals) {
-        totals.waiting += self.waiting.borrow().len();
-        for wire in self.wires.borrow().iter() {
-            match wire {
-                Wire::Http1(_) => totals.http1 += 1,
-                Wire::Http2(_) => totals.http2 += 1,
-            }
-        }
-    }
-
-    /// What status shows.
-    pub fn status(&self) -> serde_json::Value {
-        let wires = self.wires.borrow();
-        let connections: Vec<_> = wires.iter().map(status_of).collect();
-        let error = self.last_error.borrow();
-        serde_json::json!({
-            "origin": self.target.host.to_string(),
-            "port": self.target.ports.get(self.port.get()),
-            "egress": self.target.egress.to_string(),
-            "proven": self.proven.get(),
-            "waiting": self.waiting.borrow().len(),
-            "in_flight": self.book.borrow().open(),
-            "dialing": self.book.borrow().dialing(),
-            "down_seconds": self.down_for().map(|down| down.as_secs()),
-            "last_error": error.as_ref().map(|error| serde_json::json!({
-                "hop": error.hop.word(),
-                "stage": error.stage.word(),
-                "cause": error.kind.to_string(),
-            })),
-            "connections": connections,
-        })
-    }
 }
 
 impl<D> std::fmt::Debug for Lane<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lane").field("target", &self.target).finish_non_exhaustive()
-    }
-}
-
-/// A place on a connection; given back when dropped.
-struct Seat<D: DialOrigin> {
-    lane: Rc<Lane<D>>,
-    wire: Wire,
-    answered: bool,
-}
-
-impl<D: DialOrigin> Drop for Seat<D> {
-    fn drop(&mut self) {
-        self.lane.give_back(&self.wire, self.answered);
-    }
-}
-
-/// A waiting push. If it leaves at the very moment at which it gets a place, the place goes on.
-struct Placed<'a, D: DialOrigin> {
-    lane: &'a Rc<Lane<D>>,
-    placed: oneshot::Receiver<Result<Wire, HopError>>,
-}
-
-impl<D: DialOrigin> Drop for Placed<'_, D> {
-    fn drop(&mut self) {
-        self.placed.close();
-        if let Ok(Ok(wire)) = self.placed.try_recv() {
-            self.lane.give_back(&wire, false);
-        }
-    }
-}
-
-/// Waiting cannot mend these; every other failure may pass while a push waits.
-fn is_definitive(kind: &HopErrorKind) -> bool {
-    match kind {
-        HopErrorKind::AlpnNotH2 { .. }
-        | HopErrorKind::Certificate { .. }
-        | HopErrorKind::CredentialsLatched
-        | HopErrorKind::CredentialsMissing(_)
-        | HopErrorKind::CredentialsRefused(_)
-        | HopErrorKind::Loop(_)
-        | HopErrorKind::NotTheProtocol { .. } => true,
-        HopErrorKind::ProxyRefused(refusal) => refusal.status < 500,
-        HopErrorKind::Alert(_)
-        | HopErrorKind::BudgetExhausted
-        | HopErrorKind::Closed
-        | HopErrorKind::Draining
-        | HopErrorKind::ForeignAnswer { .. }
-        | HopErrorKind::GoAway { .. }
-        | HopErrorKind::Io(_)
-        | HopErrorKind::NameNotFound
-        | HopErrorKind::Overloaded
-        | HopErrorKind::Protocol(_)
-        | HopErrorKind::Refused
-        | HopErrorKind::Reset { .. }
-        | HopErrorKind::SenderGone
-        | HopErrorKind::Timeout
-        | HopErrorKind::Unreachable => false,
     }
 }
 
@@ -764,53 +460,4 @@ fn binds_the_connection(body: &[u8]) -> bool {
     ["UnrelatedKeyIdInToken", "BadEnvironmentKeyIdInToken", "BadEnvironmentKeyInToken"]
         .iter()
         .any(|reason| body.windows(reason.len()).any(|window| window == reason.as_bytes()))
-}
-
-/// 0.0..1.0 from the clock's nanoseconds: dials of many relays must not fall into step, and
-/// nothing secret hangs on it.
-fn jitter() -> f64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    f64::from(now.map_or(0, |now| now.subsec_nanos()) % 1_000_000) / 1_000_000.0
-}
-
-fn log_retirement(connection: &connection::Connection) {
-    let goaway = connection.log.goaway();
-    tracing::info!(
-        connection = connection.id,
-        exchanges = connection.exchanges(),
-        goaway_code = goaway.as_ref().map(|goaway| goaway.code),
-        goaway_last_stream = goaway.as_ref().map(|goaway| goaway.last_stream),
-        reason = goaway.and_then(|goaway| goaway.reason),
-        "upstream connection retired"
-    );
-}
-
-fn status_of(wire: &Wire) -> serde_json::Value {
-    let facts = wire.facts();
-    let mut status = serde_json::json!({
-        "id": wire.id(),
-        "protocol": wire.protocol(),
-        "proxy": facts.proxy.as_ref().map(ToString::to_string),
-        "peer": facts.peer.to_string(),
-        "alpn": facts.alpn,
-        "issuer": facts.tls.as_ref().and_then(|tls| tls.issuer.clone()),
-        "inspected": facts.tls.as_ref().is_some_and(|tls| tls.inspected),
-    });
-    if let Wire::Http2(connection) = wire {
-        let (resets, last_reset) = connection.log.resets();
-        status["age_seconds"] = connection.since.elapsed().as_secs().into();
-        status["in_flight"] = connection.in_flight().into();
-        status["exchanges"] = connection.exchanges().into();
-        status["max_concurrent_streams"] = connection.log.max_concurrent().into();
-        status["resets"] = resets.into();
-        status["last_reset_code"] = last_reset.into();
-        status["goaway"] = connection.log.goaway().map_or(serde_json::Value::Null, |goaway| {
-            serde_json::json!({
-                "last_stream": goaway.last_stream,
-                "code": goaway.code,
-                "reason": goaway.reason,
-            })
-        });
-    }
-    status
 }

@@ -86,6 +86,8 @@ pub enum LegFault {
         service: String,
         /// In GSSAPI's words.
         reason: String,
+        /// The KDC refused the account's key: that counts as a wrong password.
+        refused: bool,
     },
     /// The proxy's challenge makes no sense.
     #[error(transparent)]
@@ -144,7 +146,10 @@ impl ProxyAuth {
         match self {
             Self::None => {}
             Self::Basic(value) => context.update(value.expose().as_bytes()),
-            Self::Negotiate(service) => context.update(service.as_bytes()),
+            Self::Negotiate(service) => {
+                context.update(service.as_bytes());
+                context.update(&keytab());
+            }
             Self::Ntlm(account) => {
                 for part in account.identity() {
                     context.update(&part.len().to_be_bytes());
@@ -275,8 +280,17 @@ impl Legs<'_> {
     #[expect(clippy::unused_async, reason = "has the shape of the one that waits for GSSAPI")]
     async fn gss(&self, service: &str, _token: Option<Vec<u8>>) -> Result<Value, LegFault> {
         let reason = CredentialProblem::NotBuilt.to_string();
-        Err(LegFault::Gss { service: service.to_owned(), reason })
+        Err(LegFault::Gss { service: service.to_owned(), reason, refused: false })
     }
+}
+
+/// The client keytab that the environment names, so that a new one, after a reload, is a new
+/// credential. Empty where there is none: a ticket cache holds no key that a KDC could refuse.
+fn keytab() -> Vec<u8> {
+    let name = std::env::var_os("KRB5_CLIENT_KTNAME").unwrap_or_default();
+    let name = name.to_string_lossy();
+    // Unreadable counts as none here; GSSAPI says why when it is used.
+    std::fs::read(name.strip_prefix("FILE:").unwrap_or(&name)).unwrap_or_default()
 }
 
 fn random() -> Result<[u8; 8], LegFault> {

@@ -23,6 +23,13 @@ pub(crate) enum View {
     NeverReached,
 }
 
+impl View {
+    /// The relay said that it was not sent.
+    pub(crate) fn is_unsent(&self) -> bool {
+        matches!(self, Self::Answer { status: 503, .. })
+    }
+}
+
 /// A push as its sender knows it.
 #[derive(Debug, Clone)]
 pub(crate) struct Made {

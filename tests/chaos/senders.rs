@@ -12,6 +12,8 @@ use pushrelay::simulate::sender::{Connected, Push, Receipt, SendError, Sender, S
 use crate::ledger::{Made, View};
 use crate::{HOST, TOPIC};
 
+/// Pause after a push that was not sent.
+const AFTER_503: Duration = Duration::from_millis(100);
 /// Teams from here on are made up.
 const MADE_UP: u64 = 500_000;
 /// How long a sender tries to reach a relay that is being replaced.
@@ -125,20 +127,22 @@ impl Load {
                     break view;
                 }
             };
+            let unsent = view.is_unsent();
             self.note(serial, view, started.elapsed());
-            pause(manner).await;
+            rest(unsent, manner).await;
         }
     }
 
     /// One of many workers on a shared HTTP/2 connection.
     pub(crate) async fn shared(self: Arc<Self>, wire: Arc<Shared>, manner: Manner) {
         while let Some(serial) = self.take() {
-            self.clone().one(serial, &wire, manner).await;
-            pause(manner).await;
+            let unsent = self.clone().one(serial, &wire, manner).await;
+            rest(unsent, manner).await;
         }
     }
 
-    async fn one(self: Arc<Self>, serial: u64, wire: &Shared, manner: Manner) {
+    /// Whether it was said to be unsent.
+    async fn one(self: Arc<Self>, serial: u64, wire: &Shared, manner: Manner) -> bool {
         let (push, made) = self.push(serial, manner);
         self.made.lock().unwrap().insert(self.id(serial), made);
         let started = Instant::now();
@@ -154,7 +158,9 @@ impl Load {
                 break view;
             }
         };
+        let unsent = view.is_unsent();
         self.note(serial, view, started.elapsed());
+        unsent
     }
 
     /// A steady rate on one shared connection, whatever the answers do.
@@ -240,7 +246,11 @@ impl Shared {
     }
 }
 
-async fn pause(manner: Manner) {
+/// Told to come again later, a sender waits, too.
+async fn rest(unsent: bool, manner: Manner) {
+    if unsent {
+        tokio::time::sleep(AFTER_503).await;
+    }
     if let Some(pause) = manner.pause {
         tokio::time::sleep(pause).await;
     }

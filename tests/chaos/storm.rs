@@ -133,7 +133,7 @@ impl Storm {
 
     async fn strike_proxy(&mut self) {
         let pause = self.random.below(200);
-        let kind = self.random.below(6);
+        let kind = self.random.below(9);
         self.breaks();
         let Some(proxy) = &self.proxy else { return };
         let set = |manner| proxy.change(|conduct| conduct.manner = manner);
@@ -215,6 +215,6 @@ async fn i1_to_i13_hold_in_a_storm_of_faults() {
         total.left += figures.left;
         total.died += figures.died;
     }
-    assert!(total.accepted * 2 > total.pushes, "most pushes get through: {total:?}");
+    assert!(total.accepted * 4 > total.pushes, "pushes get through: {total:?}");
     eprintln!("all seeds: {total:?} in {:?}", started.elapsed());
 }

@@ -20,6 +20,8 @@ mod limits;
 mod post;
 /// Inside: out through a CONNECT proxy.
 mod pre;
+/// Which hop is at fault, for every fault that can be made here.
+mod probe;
 /// What the relay refuses, without dialling anybody.
 mod refusals;
 /// The simulated peers themselves, without a relay between.

@@ -9,9 +9,12 @@ use url::Url;
 use super::{Args, Problem};
 use crate::config::{Config, NextHop, Protocol, RootSource, Route, RouteHost, Scheme};
 use crate::names::{Authority, Host};
+use crate::pki::roots;
 use crate::probe::ask::Ask;
 use crate::probe::ground::{Ground, GroundError, Parts, apart};
 use crate::probe::ladder::Aim;
+use crate::probe::through::Sender;
+use crate::probe::unit::Environment;
 use crate::provider::{PresetHost, Provider};
 
 /// What stands behind `--proxy` without a password file.
@@ -38,6 +41,26 @@ pub(super) fn plan(args: &Args) -> Result<(Ground, Vec<Aim>), Problem> {
     ground.references = references(args, &ground, &aims);
     aims.dedup_by(|a, b| (&a.origin, &a.egress, a.scheme) == (&b.origin, &b.egress, b.scheme));
     Ok((ground, aims))
+}
+
+/// How a sender goes through a relay: the first target's name, else APNs' production host.
+pub(super) fn sender(args: &Args, relay: &Authority) -> Result<Sender, Problem> {
+    let word = args.targets.first().map_or("apns", String::as_str);
+    let known = WORDS.iter().find(|(known, _)| *known == word);
+    let name = known.and_then(|(_, hosts)| hosts.first().copied()).unwrap_or(word);
+    let host = name.parse().map_err(|error| Problem::Usage(format!("{name:?}: {error}")))?;
+    let mut sources = vec![RootSource::Bundled];
+    sources.extend(args.roots.iter().chain(&args.inspection_roots).cloned().map(RootSource::File));
+    // A sender trusts what its system trusts; a system without certificates has the bundled ones.
+    let with_system: Vec<_> = sources.iter().cloned().chain([RootSource::System]).collect();
+    let loaded = roots::load(&with_system).or_else(|_without_system| roots::load(&sources));
+    let environment = match (&args.unit, &args.root) {
+        (None, _) => Environment::ours(),
+        (Some(unit), None) => Environment::of_unit(unit)?,
+        (Some(unit), Some(root)) => Environment::of_files(unit, root)?,
+    };
+    let roots = loaded.map_err(GroundError::from)?;
+    Ok(Sender { relay: relay.clone(), host, roots, environment })
 }
 
 /// A configuration for what the command line names; the same checks as relay.yaml's apply.

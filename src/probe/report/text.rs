@@ -14,7 +14,7 @@ use crate::probe::verdict::Verdict;
 /// Widest line, columns.
 const WIDTH: usize = 80;
 /// Where the evidence of a rung begins, columns.
-const INDENT: usize = 30;
+const INDENT: usize = 31;
 
 /// One target.
 pub fn target(target: &TargetReport) -> String {

@@ -70,6 +70,7 @@ fn connect(findings: &Findings, failure: &Failure) -> Judged {
         HopErrorKind::CredentialsLatched => Judged::new(Code::AuthRefused)
             .with("offered", "what it offered before")
             .with("status", "twice before, so not tried again"),
+        HopErrorKind::CredentialsUnusable(why) => Judged::new(Code::OurFault).detail(why.clone()),
         HopErrorKind::ProxyRefused(_)
         | HopErrorKind::NotTheProtocol { .. }
         | HopErrorKind::Closed

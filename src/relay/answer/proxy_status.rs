@@ -194,7 +194,8 @@ fn cause_type(cause: &HopError) -> &'static str {
         }
         HopErrorKind::CredentialsLatched
         | HopErrorKind::CredentialsMissing(_)
-        | HopErrorKind::CredentialsRefused(_) => "proxy_configuration_error",
+        | HopErrorKind::CredentialsRefused(_)
+        | HopErrorKind::CredentialsUnusable(_) => "proxy_configuration_error",
         HopErrorKind::Draining | HopErrorKind::SenderGone => "proxy_internal_response",
         HopErrorKind::ForeignAnswer { .. } | HopErrorKind::Protocol(_) => "http_protocol_error",
         HopErrorKind::Io(_) | HopErrorKind::ProxyRefused(_) => "destination_unavailable",

@@ -231,7 +231,16 @@ impl Talk<'_> {
     ) -> Result<Said, HopError> {
         let mut legs = self.proxy.auth.begin();
         let first = timeout_at(self.until, legs.first()).await.map_err(|_elapsed| silent())?;
-        let mut value = first.map_err(leg_fault)?;
+        let mut value = match first {
+            Ok(value) => value,
+            Err(fault) => {
+                // A KDC locks accounts as a proxy's directory does.
+                if let (LegFault::Gss { refused: true, .. }, Some(attempt)) = (&fault, attempt) {
+                    attempt.refused();
+                }
+                return Err(leg_fault(fault));
+            }
+        };
         let mut repeated = None;
         loop {
             let head = request(self.reach, value.as_ref().map(|value| value.expose()));
@@ -342,9 +351,10 @@ fn silent() -> HopError {
 
 fn leg_fault(fault: LegFault) -> HopError {
     let (hop, kind) = match &fault {
-        LegFault::Gss { .. } | LegFault::Random => {
-            (Hop::RelayHost, HopErrorKind::Io(std::io::ErrorKind::PermissionDenied))
+        LegFault::Gss { .. } => {
+            (Hop::RelayHost, HopErrorKind::CredentialsUnusable(fault.to_string()))
         }
+        LegFault::Random => (Hop::RelayHost, HopErrorKind::Io(std::io::ErrorKind::Unsupported)),
         LegFault::Ntlm(fault) => (Hop::Proxy, HopErrorKind::Protocol(fault.to_string())),
     };
     HopError::new(hop, Stage::Connect, kind).caused_by(fault)
@@ -367,6 +377,7 @@ fn failover(error: &HopError) -> Failover {
         HopErrorKind::CredentialsLatched
             | HopErrorKind::CredentialsMissing(_)
             | HopErrorKind::CredentialsRefused(_)
+            | HopErrorKind::CredentialsUnusable(_)
     );
     if let HopErrorKind::ProxyRefused(refusal) = &error.kind
         && refusal.status < 500

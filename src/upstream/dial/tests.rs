@@ -22,7 +22,7 @@ use crate::config::{
     Admin, Audit, BasicCredentials, Dns, EgressProxy, LaneLimits, Limits, Log, LogFormat,
     ProxyCredentials, Secret, SecretSource,
 };
-use crate::hop::{CertificateFault, Finding, LoopCause, Unobserved};
+use crate::hop::{CertificateFault, Finding, LoopCause, ProxyRefusal, Unobserved};
 use crate::pki::roots::Roots;
 use crate::upstream::ourselves::fingerprint;
 
@@ -507,6 +507,33 @@ async fn a_raw_dial_keeps_what_came_early() {
     let mut bytes = [0; 6];
     within(raw.unwrap().io.read_exact(&mut bytes)).await.unwrap();
     assert_eq!(&bytes, b"banner");
+}
+
+#[test]
+fn f2_another_port_is_no_chance_for_refused_credentials() {
+    let at = |stage, kind| another_port_may_do(&HopError::new(Hop::Proxy, stage, kind));
+    let refusal = || {
+        Box::new(ProxyRefusal {
+            status: 407,
+            reason: String::new(),
+            via: None,
+            offered: Vec::new(),
+            squid_error: None,
+            page: String::new(),
+        })
+    };
+    for (stage, kind, may) in [
+        (Stage::Tcp, HopErrorKind::Refused, true),
+        (Stage::Connect, HopErrorKind::ProxyRefused(refusal()), true),
+        (Stage::Connect, HopErrorKind::CredentialsRefused(refusal()), false),
+        (Stage::Connect, HopErrorKind::CredentialsMissing(refusal()), false),
+        (Stage::Connect, HopErrorKind::CredentialsLatched, false),
+        (Stage::Connect, HopErrorKind::CredentialsUnusable("no ticket".into()), false),
+        (Stage::Resolve, HopErrorKind::NameNotFound, false),
+        (Stage::Tls, HopErrorKind::Timeout, false),
+    ] {
+        assert_eq!(at(stage, kind.clone()), may, "{stage} {kind}");
+    }
 }
 
 #[test]

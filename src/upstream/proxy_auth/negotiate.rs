@@ -10,6 +10,16 @@ use libgssapi::oid::{GSS_MECH_SPNEGO, GSS_NT_HOSTBASED_SERVICE};
 
 use super::LegFault;
 
+/// What a KDC says of an account's key (RFC 4120 §7.5.9), in the words of MIT and Heimdal. Words,
+/// because GSSAPI numbers a mechanism's codes anew; they are English, since this process never
+/// sets a locale.
+const REFUSALS: [&str; 4] = [
+    "Preauthentication failed",
+    "Decrypt integrity check failed",
+    "credentials have been revoked",
+    "Password has expired",
+];
+
 /// A half-finished conversation.
 pub(super) struct Context(ClientCtx);
 
@@ -39,11 +49,16 @@ pub(super) async fn step(
         let answer = answer.map(|bytes| bytes.to_vec()).unwrap_or_default();
         Ok((context, answer))
     };
-    let fault = |reason: String| LegFault::Gss { service: service.to_owned(), reason };
+    let fault =
+        |reason: String, refused| LegFault::Gss { service: service.to_owned(), reason, refused };
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(fault(crate::hop::clean(error.to_string().as_bytes(), 300))),
-        Err(ended) => Err(fault(ended.to_string())),
+        Ok(Err(error)) => {
+            let reason = crate::hop::clean(error.to_string().as_bytes(), 300);
+            let refused = REFUSALS.iter().any(|words| reason.contains(words));
+            Err(fault(reason, refused))
+        }
+        Err(ended) => Err(fault(ended.to_string(), false)),
     }
 }
 
@@ -55,8 +70,8 @@ mod tests {
     #[tokio::test]
     async fn without_a_ticket_the_fault_names_the_service() {
         let fault = step(None, "HTTP@proxy.invalid", None).await.unwrap_err();
-        let LegFault::Gss { service, reason } = fault else { panic!("{fault:?}") };
+        let LegFault::Gss { service, reason, refused } = fault else { panic!("{fault:?}") };
         assert_eq!(service, "HTTP@proxy.invalid");
-        assert!(!reason.is_empty());
+        assert!(!reason.is_empty() && !refused);
     }
 }

@@ -84,7 +84,9 @@ def _figures(answers, entries):
     kinds = collections.Counter(answer["status"] for answer in answers)
     kinds = ", ".join(f"{count} x {status}" for status, count in sorted(kinds.items()))
     opened = sum(entry.get("event") == "connection" for entry in entries)
-    return f"{len(answers)} answered exactly and seen once ({kinds}), {opened} upstream connections"
+    text = f"{len(answers)} answered exactly and seen once ({kinds})"
+    # pushy's server writes no connections down.
+    return f"{text}, upstream connections: {opened}" if opened else text
 
 
 def _compare_push(push, answers, seen, problems, fields):

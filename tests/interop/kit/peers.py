@@ -223,7 +223,9 @@ class Kdc:
  .corp.example = {self.REALM}
  corp.example = {self.REALM}
 """)
-        (self.directory / "kdc.conf").write_text(f"""[kdcdefaults]
+        (self.directory / "kdc.conf").write_text(f"""[logging]
+ kdc = FILE:{self.directory}/kdc.log
+[kdcdefaults]
  kdc_listen = {machine.address}:88
  kdc_tcp_listen = {machine.address}:88
 [realms]
@@ -240,12 +242,18 @@ class Kdc:
         machine.start("krb5kdc", ["krb5kdc", "-n", "-P", self.directory / "pid"],
                       env=self.admin).wait_listening(88)
 
+    def log(self):
+        """What was asked of the KDC, one line a request."""
+        path = self.directory / "kdc.log"
+        return path.read_text().splitlines() if path.exists() else []
+
     def _kadmin(self, query):
         self.machine.run(["kadmin.local", "-r", self.REALM, "-q", query], env=self.admin)
 
     def keytab(self, principal, path):
         """A principal with a random key, and the keytab that holds it."""
-        self._kadmin(f"addprinc -randkey {principal}")
+        # As Active Directory does: without pre-authentication nothing tells a wrong key.
+        self._kadmin(f"addprinc -randkey +requires_preauth {principal}")
         self._kadmin(f"ktadd -k {path} {principal}")
         expect(path.exists(), f"kadmin made no keytab for {principal}")
         return path

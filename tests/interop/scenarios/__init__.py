@@ -1,3 +1,4 @@
 """The scenarios, in the order they run."""
 
-from . import comparison, laboratory, walk, proxies, ways_in, quirks, chain  # noqa: F401
+from . import (  # noqa: F401
+    comparison, laboratory, walk, proxies, ways_in, quirks, chain, probe)

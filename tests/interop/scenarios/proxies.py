@@ -1,5 +1,7 @@
 """Every way out: proxy authentication, TLS to the proxy, failover, other products, restarts."""
 
+import shutil
+import signal
 import threading
 
 from kit import senders
@@ -88,7 +90,9 @@ def _negotiate(lab, principal_known):
         routes=QUICK, binary=build("negotiate"),
         env={**kdc.env, "KRB5_CLIENT_KTNAME": str(keytab),
              "KRB5CCNAME": f"MEMORY:relay-{lab.serial}"}).up()
-    return Site(world, machines, relay, origin, squid, relay.root)
+    site = Site(world, machines, relay, origin, squid, relay.root)
+    site.kdc = kdc
+    return site
 
 
 @scenario("ci")
@@ -104,8 +108,19 @@ def negotiate_right(lab):
 
 @scenario("ci")
 def negotiate_wrong(lab):
-    """Negotiate with an outdated keytab: not sent."""
-    _refused(_negotiate(lab, False), hop="pushrelay")
+    """Negotiate with an outdated keytab: not sent, the KDC is asked twice at most."""
+    site = _negotiate(lab, False)
+    _refused(site, hop="error=proxy_configuration_error")
+    expect(site.relay.says("Kerberos gives no token for HTTP@proxy.corp.example"),
+           "the log does not say what Kerberos said")
+    refused = [line for line in site.kdc.log() if "PREAUTH_FAILED" in line and USER in line]
+    expect(1 <= len(refused) <= 2, f"the KDC refused the account {len(refused)} times")
+    # The new keytab is a new credential, after a reload.
+    held = site.machines["pre"].directory / "svc.keytab"
+    shutil.copy(site.machines["proxy"].directory / "newer.keytab", held)
+    site.relay.process.signal(signal.SIGHUP)
+    wait_until(lambda: site.relay.says("reload"), "the reload")
+    _delivers(site)
 
 
 @scenario("ci")

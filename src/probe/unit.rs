@@ -1,0 +1,209 @@
+//! The environment of a sender: our own, a running unit's, or what its unit files say.
+//!
+//! Only the variables that decide where pushes go are kept; the others may be secrets and are
+//! dropped as they are read.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::hop::clean;
+use crate::names::HostName;
+
+/// What decides where a sender connects and whom it trusts.
+const KEPT: &[&str] = &[
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS",
+];
+/// Where unit files are, the first wins (systemd.unit(5)).
+const UNIT_PATHS: &[&str] = &[
+    "etc/systemd/system",
+    "run/systemd/system",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+];
+/// Longest value kept, characters.
+const VALUE_CAP: usize = 500;
+
+/// The kept variables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Environment(BTreeMap<String, String>);
+
+/// Why a unit's environment is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum UnitError {
+    /// No unit file of that name.
+    #[error("no unit file of {0} below {1}")]
+    NoFile(String, PathBuf),
+    /// systemd does not run it.
+    #[error("unit {0} does not run here; --root DIR reads its files")]
+    NotRunning(String),
+    /// The process' environment cannot be read: another user's.
+    #[error("the environment of unit {0} cannot be read; try as root")]
+    Unreadable(String, #[source] std::io::Error),
+}
+
+impl Environment {
+    /// This process' own.
+    pub fn ours() -> Self {
+        Self::of(std::env::vars())
+    }
+
+    fn of(vars: impl IntoIterator<Item = (String, String)>) -> Self {
+        let kept = vars
+            .into_iter()
+            .filter(|(name, value)| KEPT.contains(&name.as_str()) && !value.is_empty());
+        Self(kept.map(|(name, value)| (name, clean(value.as_bytes(), VALUE_CAP))).collect())
+    }
+
+    /// A running unit's.
+    pub fn of_unit(unit: &str) -> Result<Self, UnitError> {
+        let name = full(unit);
+        let shown = Command::new("systemctl")
+            .args(["show", "--property=MainPID", "--value", "--"])
+            .arg(&name)
+            .output();
+        let pid = shown.ok().and_then(|out| String::from_utf8(out.stdout).ok());
+        let pid = pid.and_then(|text| text.trim().parse::<u32>().ok()).filter(|pid| *pid != 0);
+        let Some(pid) = pid else { return Err(UnitError::NotRunning(name)) };
+        let read = std::fs::read(format!("/proc/{pid}/environ"));
+        let bytes = read.map_err(|error| UnitError::Unreadable(name, error))?;
+        let vars = bytes.split(|byte| *byte == 0).filter_map(|entry| {
+            let (name, value) = std::str::from_utf8(entry).ok()?.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        });
+        Ok(Self::of(vars))
+    }
+
+    /// What the unit files below `root` say.
+    pub fn of_files(unit: &str, root: &Path) -> Result<Self, UnitError> {
+        let name = full(unit);
+        let mut vars: Vec<(String, String)> = Vec::new();
+        let folders: Vec<_> = UNIT_PATHS.iter().map(|path| root.join(path)).collect();
+        let main = folders.iter().map(|folder| folder.join(&name)).find(|file| file.is_file());
+        let main = main.ok_or_else(|| UnitError::NoFile(name.clone(), root.to_owned()))?;
+        let mut files = vec![main];
+        for folder in &folders {
+            let drop_ins = std::fs::read_dir(folder.join(format!("{name}.d")));
+            let drop_ins = drop_ins.into_iter().flatten().flatten().map(|entry| entry.path());
+            let mut confs: Vec<_> = drop_ins
+                .filter(|path| path.extension().is_some_and(|ending| ending == "conf"))
+                .collect();
+            confs.sort();
+            files.extend(confs);
+        }
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            for line in text.lines().map(str::trim) {
+                if let Some(rest) = line.strip_prefix("Environment=") {
+                    vars.extend(assignments(rest));
+                } else if let Some(rest) = line.strip_prefix("EnvironmentFile=") {
+                    let path = rest.trim_start_matches('-').trim_start_matches('/');
+                    let text = std::fs::read_to_string(root.join(path)).unwrap_or_default();
+                    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+                    vars.extend(lines.filter_map(assignment));
+                }
+            }
+        }
+        Ok(Self::of(vars))
+    }
+
+    /// The proxy through which this environment leads HTTPS to a host, without its credentials.
+    pub fn proxy_for(&self, host: &HostName) -> Option<(&str, String)> {
+        let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+        let (name, value) = names.iter().find_map(|name| Some((*name, self.0.get(*name)?)))?;
+        let excepted = ["NO_PROXY", "no_proxy"].iter().filter_map(|name| self.0.get(*name));
+        let excepted =
+            excepted.flat_map(|list| list.split(',')).any(|one| covers(one.trim(), host));
+        (!excepted).then(|| (name, without_user(value)))
+    }
+
+    /// Names and values for the evidence, without credentials.
+    pub fn shown(&self) -> BTreeMap<String, String> {
+        self.0.iter().map(|(name, value)| (name.clone(), without_user(value))).collect()
+    }
+}
+
+fn full(unit: &str) -> String {
+    if unit.contains('.') { unit.to_owned() } else { format!("{unit}.service") }
+}
+
+/// `"A=1" B=2` of systemd.exec(5): blanks part assignments, quotes keep them together.
+fn assignments(text: &str) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    let (mut current, mut quote) = (String::new(), None);
+    for c in text.chars().chain([' ']) {
+        match (c, quote) {
+            ('"' | '\'', None) => quote = Some(c),
+            (c, Some(open)) if c == open => quote = None,
+            (' ' | '\t', None) => {
+                all.extend(assignment(&current));
+                current.clear();
+            }
+            (c, _) => current.push(c),
+        }
+    }
+    all
+}
+
+fn assignment(text: &str) -> Option<(String, String)> {
+    let (name, value) = text.split_once('=')?;
+    Some((name.trim().to_owned(), value.trim().trim_matches(['"', '\'']).to_owned()))
+}
+
+/// `*`, the name itself, or a domain above it.
+fn covers(entry: &str, host: &HostName) -> bool {
+    let entry = entry.trim_start_matches("*.").trim_start_matches('.');
+    let entry = entry.split(':').next().unwrap_or(entry).to_ascii_lowercase();
+    entry == "*"
+        || !entry.is_empty()
+            && (host.as_str() == entry
+                || host.as_str().strip_suffix(&entry).is_some_and(|rest| rest.ends_with('.')))
+}
+
+fn without_user(value: &str) -> String {
+    let (scheme, rest) =
+        value.split_once("://").map_or(("", value), |(scheme, rest)| (scheme, rest));
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    if scheme.is_empty() { rest.to_owned() } else { format!("{scheme}://{rest}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_files_with_drop_ins_and_environment_files_are_read() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write(
+            "usr/lib/systemd/system/mpns.service",
+            "[Service]\nEnvironment=\"NO_PROXY=localhost,.corp.example\" SECRET=canary\n\
+             EnvironmentFile=-/etc/default/mpns\n",
+        );
+        write("etc/default/mpns", "# proxy\nHTTPS_PROXY='http://u:canary@proxy:3128'\n");
+        write("etc/systemd/system/mpns.service.d/ca.conf", "Environment=SSL_CERT_FILE=/ca.pem\n");
+        let environment = Environment::of_files("mpns", root.path()).unwrap();
+        let host: HostName = "api.push.apple.com".parse().unwrap();
+        let (name, proxy) = environment.proxy_for(&host).unwrap();
+        assert_eq!((name, proxy.as_str()), ("HTTPS_PROXY", "http://proxy:3128"));
+        assert!(environment.proxy_for(&"push.corp.example".parse().unwrap()).is_none());
+        let shown = format!("{:?}", environment.shown());
+        assert!(!shown.contains("canary") && shown.contains("/ca.pem"), "{shown}");
+        assert!(Environment::of_files("other", root.path()).is_err());
+    }
+}

@@ -1,0 +1,207 @@
+//! How a lane gets connections: when the book says so, within the budget, port by port.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::book::Dial;
+use super::wire::Wire;
+use super::{DOWN_FOR_LONG, DialOrigin, Lane, LaneCounters};
+use crate::config::{Protocol, Scheme};
+use crate::hop::{Hop, HopError, HopErrorKind, Stage, Unobserved};
+use crate::upstream::dial::{Target, another_port_may_do};
+use crate::upstream::tls::Offer;
+use crate::upstream::{connection, http1};
+
+/// A dial ends by this, whatever the stages allow: above the longest honest sum of them.
+const DIAL_WITHIN: Duration = Duration::from_secs(10);
+
+impl<D: DialOrigin> Lane<D> {
+    pub(super) fn dial_if_wanted(self: &Rc<Self>) {
+        loop {
+            let now = Instant::now();
+            let waiting = self.waiting.borrow().len();
+            let dial = self.book.borrow().wants_dial(now, waiting);
+            match dial {
+                Dial::No => return,
+                Dial::At(at) => return self.wake_at(at),
+                Dial::Now => {}
+            }
+            if let Err(at) = self.may_dial(now) {
+                return self.wake_at(at);
+            }
+            self.book.borrow_mut().dial_begins();
+            let lane = self.clone();
+            tokio::task::spawn_local(async move { lane.dial().await });
+        }
+    }
+
+    /// Takes a dial from the budget, for the sender at the head of the queue while nothing is
+    /// proven.
+    pub(super) fn may_dial(&self, now: Instant) -> Result<(), Instant> {
+        let Some(budget) = &self.budget else {
+            return Ok(());
+        };
+        let first = self.waiting.borrow().front().map(|waiter| waiter.sender);
+        let on_trust = first.filter(|_sender| !self.proven.get());
+        budget.take(now, on_trust)?;
+        self.owed.borrow_mut().extend(on_trust);
+        Ok(())
+    }
+
+    pub(super) fn wake_at(self: &Rc<Self>, at: Instant) {
+        if self.timer_at.get().is_some_and(|earlier| earlier <= at) {
+            return;
+        }
+        self.timer_at.set(Some(at));
+        let lane = Rc::downgrade(self);
+        tokio::task::spawn_local(async move {
+            sleep_until(at).await;
+            if let Some(lane) = lane.upgrade()
+                && lane.timer_at.get() == Some(at)
+            {
+                lane.timer_at.set(None);
+                lane.pump();
+            }
+        });
+    }
+
+    pub(super) async fn dial(self: Rc<Self>) {
+        let dialed = self.connect().await;
+        let now = Instant::now();
+        match dialed {
+            Ok(wire) => {
+                LaneCounters::bump(&self.counters.dials);
+                self.counters.dial_ended(&self.target.egress, None);
+                self.last_error.borrow_mut().take();
+                let (limit, http1) = match &wire {
+                    Wire::Http1(_) => (None, true),
+                    Wire::Http2(connection) => (connection.log.max_concurrent(), false),
+                };
+                self.book.borrow_mut().dial_succeeded(wire.id(), limit, http1, now);
+                self.wires.borrow_mut().push(wire);
+            }
+            Err(error) => {
+                LaneCounters::bump(&self.counters.dials_failed);
+                self.counters.dial_ended(&self.target.egress, Some((error.hop, error.stage)));
+                let down = self.book.borrow_mut().dial_failed(now, jitter());
+                let lost = self.book.borrow().connections() == 0
+                    && (down >= DOWN_FOR_LONG || is_definitive(&error.kind));
+                tracing::warn!(
+                    origin = %self.target.host, egress = %self.target.egress,
+                    hop = error.hop.word(), stage = error.stage.word(), cause = %error.kind,
+                    "dial failed"
+                );
+                if lost {
+                    for waiter in self.waiting.borrow_mut().drain(..) {
+                        // A sender that left needs no answer.
+                        let _ = waiter.place.send(Err(error.share()));
+                    }
+                }
+                *self.last_error.borrow_mut() = Some(error);
+            }
+        }
+        self.pump();
+        (self.settled)();
+    }
+
+    /// Tries the ports in order, beginning with the one that worked last.
+    pub(super) async fn connect(self: &Rc<Self>) -> Result<Wire, HopError> {
+        let ports = &self.target.ports;
+        let first = self.port.get();
+        let mut failed: Option<HopError> = None;
+        for offset in 0..ports.len() {
+            let index = (first + offset) % ports.len();
+            match self.connect_port(ports[index]).await {
+                Ok(wire) => {
+                    self.port.set(index);
+                    return Ok(wire);
+                }
+                Err(error) => {
+                    let elsewhere = another_port_may_do(&error);
+                    let first_error = failed.get_or_insert(error);
+                    if !elsewhere {
+                        return Err(first_error.share());
+                    }
+                }
+            }
+        }
+        Err(failed.unwrap_or_else(|| {
+            HopError::new(Hop::RelayHost, Stage::Resolve, HopErrorKind::NameNotFound)
+        }))
+    }
+
+    pub(super) async fn connect_port(self: &Rc<Self>, port: u16) -> Result<Wire, HopError> {
+        let offer = match self.target.protocol {
+            Protocol::H2 => Offer::H2,
+            Protocol::Auto => Offer::H2AndHttp1,
+            Protocol::Http1 => Offer::Http1,
+        };
+        let demand_h2 = self.target.protocol == Protocol::H2 && !self.target.relay_next_hop;
+        let target = Target {
+            egress: self.target.egress.clone(),
+            scheme: self.target.scheme,
+            host: self.target.host.clone(),
+            port,
+            // Behind an inspecting HTTP/1.1 proxy the next relay is reached by what there is.
+            offer: if self.target.relay_next_hop { Offer::H2AndHttp1 } else { offer },
+            identity: self.target.identity.clone(),
+            demand_h2,
+            relay_next_hop: self.target.relay_next_hop,
+            deadline: Instant::now() + DIAL_WITHIN,
+        };
+        let (io, facts) = self.dialer.dial_origin(&target, &Unobserved).await?;
+        let id = LaneCounters::bump(&self.counters.next_connection);
+        let lane = Rc::downgrade(self);
+        let changed = Rc::new(move || {
+            if let Some(lane) = lane.upgrade() {
+                lane.connection_changed(id);
+            }
+        });
+        let cleartext_h2 = target.scheme == Scheme::Http && self.target.protocol == Protocol::H2;
+        if facts.h2 || cleartext_h2 {
+            let ping = self.limits.ping;
+            let open = connection::Connection::open(id, (io, facts), ping, &Unobserved, changed);
+            return Ok(Wire::Http2(open.await?));
+        }
+        Ok(Wire::Http1(http1::Connection::open(id, (io, facts), changed).await?))
+    }
+}
+
+/// Waiting cannot mend these; every other failure may pass while a push waits.
+pub(super) fn is_definitive(kind: &HopErrorKind) -> bool {
+    match kind {
+        HopErrorKind::AlpnNotH2 { .. }
+        | HopErrorKind::Certificate { .. }
+        | HopErrorKind::CredentialsLatched
+        | HopErrorKind::CredentialsMissing(_)
+        | HopErrorKind::CredentialsRefused(_)
+        | HopErrorKind::Loop(_)
+        | HopErrorKind::NotTheProtocol { .. } => true,
+        HopErrorKind::ProxyRefused(refusal) => refusal.status < 500,
+        HopErrorKind::Alert(_)
+        | HopErrorKind::BudgetExhausted
+        | HopErrorKind::Closed
+        | HopErrorKind::CredentialsUnusable(_)
+        | HopErrorKind::Draining
+        | HopErrorKind::ForeignAnswer { .. }
+        | HopErrorKind::GoAway { .. }
+        | HopErrorKind::Io(_)
+        | HopErrorKind::NameNotFound
+        | HopErrorKind::Overloaded
+        | HopErrorKind::Protocol(_)
+        | HopErrorKind::Refused
+        | HopErrorKind::Reset { .. }
+        | HopErrorKind::SenderGone
+        | HopErrorKind::Timeout
+        | HopErrorKind::Unreachable => false,
+    }
+}
+
+/// 0.0..1.0 from the clock's nanoseconds: dials of many relays must not fall into step, and
+/// nothing secret hangs on it.
+pub(super) fn jitter() -> f64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    f64::from(now.map_or(0, |now| now.subsec_nanos()) % 1_000_000) / 1_000_000.0
+}
