@@ -34,7 +34,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::hop::HopError;
+use crate::hop::{Hop, HopError, Stage};
 use crate::relay::outcome::{Outcome, Refusal};
 use crate::telemetry::Dropped;
 
@@ -271,10 +271,12 @@ impl Metrics {
         }
     }
 
-    /// A connection was accepted; `kind` is `admitted` or, from a closed set, why not.
-    pub fn connection_judged(&self, listener: &str, kind: &'static str) {
+    /// Connections judged until now; `kind` is `admitted` or, from a closed set, why it came to
+    /// nothing. A figure below the one before changes nothing.
+    pub fn set_connections_judged(&self, listener: &str, kind: &'static str, total: u64) {
         let labels = AdmissionLabels { listener: listener.to_owned(), kind };
-        self.admissions.get_or_create(&labels).inc();
+        let counter = self.admissions.get_or_create(&labels);
+        counter.inc_by(total.saturating_sub(counter.get()));
     }
 
     /// Open connections of a listener.
@@ -296,14 +298,15 @@ impl Metrics {
         self.upstream_connections.get_or_create(&labels).set(figure(open));
     }
 
-    /// A dial ended.
-    pub fn dial_ended(&self, egress: &str, failure: Option<&HopError>) {
+    /// Dials ended until now, by where they failed. A figure below the one before changes nothing.
+    pub fn set_dials(&self, egress: &str, failure: Option<(Hop, Stage)>, total: u64) {
         let (result, hop, stage) = match failure {
-            Some(error) => ("failed", error.hop.word(), error.stage.word()),
+            Some((hop, stage)) => ("failed", hop.word(), stage.word()),
             None => ("ok", "none", ""),
         };
         let labels = DialLabels { egress: egress.to_owned(), result, hop, stage };
-        self.dials.get_or_create(&labels).inc();
+        let counter = self.dials.get_or_create(&labels);
+        counter.inc_by(total.saturating_sub(counter.get()));
     }
 
     /// End of a certificate's validity; `kind` is `leaf`, `issuer` or `identity`.
@@ -360,7 +363,7 @@ impl Collector for DroppedLines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hop::{Hop, HopErrorKind, Stage};
+    use crate::hop::HopErrorKind;
 
     fn ended() -> Ended<'static> {
         Ended {
@@ -396,11 +399,13 @@ mod tests {
         let refusal = Refusal::Topic;
         let refused = Ended { outcome: Outcome::RelayRefused, refusal: Some(&refusal), ..ended() };
         metrics.exchange_ended(&refused);
-        metrics.connection_judged("dmz", "admitted");
+        for total in [2, 5, 5] {
+            metrics.set_connections_judged("dmz", "admitted", total);
+        }
         metrics.set_sender_connections("dmz", 3);
         metrics.set_lanes("corporate", 2, 7);
         metrics.set_upstream_connections("corporate", "h2", 4);
-        metrics.dial_ended("corporate", None);
+        metrics.set_dials("corporate", None, 1);
         metrics.set_expiry("issuer", "relay", 1_800_000_000);
         let text = metrics.encode();
         for line in [
@@ -414,7 +419,7 @@ mod tests {
             "pushrelay_upstream_seconds_count{route=\"apns\"} 3",
             "pushrelay_exchanges_in_flight 1",
             "pushrelay_sender_connections{listener=\"dmz\"} 3",
-            "pushrelay_connections_judged_total{listener=\"dmz\",kind=\"admitted\"} 1",
+            "pushrelay_connections_judged_total{listener=\"dmz\",kind=\"admitted\"} 5",
             "pushrelay_lanes{egress=\"corporate\"} 2",
             "pushrelay_upstream_connections{egress=\"corporate\",protocol=\"h2\"} 4",
             "pushrelay_queued{egress=\"corporate\"} 7",

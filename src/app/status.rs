@@ -90,6 +90,16 @@ fn egress_report(egress: &Egress, latched: Vec<String>) -> Value {
 /// Refreshes the gauges.
 pub(super) fn figures(metrics: &Metrics, lanes: &Rc<Lanes<Dialer>>, counters: &DownstreamCounters) {
     metrics.set_sender_connections("all", usize::try_from(counters.open()).unwrap_or(usize::MAX));
+    let mut admitted = counters.accepted();
+    for reason in Refused::ALL {
+        let refused = counters.refused(reason);
+        admitted = admitted.saturating_sub(refused);
+        metrics.set_connections_judged("all", reason.word(), refused);
+    }
+    metrics.set_connections_judged("all", "admitted", admitted);
+    for ((egress, failure), total) in lanes.counters().ended.borrow().iter() {
+        metrics.set_dials(&egress.0, *failure, *total);
+    }
     for (egress, totals) in lanes.totals() {
         let name = egress.to_string();
         metrics.set_lanes(&name, totals.lanes, totals.waiting);

@@ -6,7 +6,7 @@
 //! unsent.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -94,6 +94,9 @@ impl Waiter {
     }
 }
 
+/// An egress, and where a dial of its failed; `None` for one that brought a connection.
+pub type DialEnd = (EgressName, Option<(Hop, Stage)>);
+
 /// Counts that outlive lanes; shared by all of them.
 #[derive(Debug, Default)]
 pub struct LaneCounters {
@@ -105,12 +108,18 @@ pub struct LaneCounters {
     pub dials_failed: Cell<u64>,
     /// Pushes sent again.
     pub replays: Cell<u64>,
+    /// Dials by egress and by where they failed: both sets are closed.
+    pub ended: RefCell<BTreeMap<DialEnd, u64>>,
 }
 
 impl LaneCounters {
     fn bump(cell: &Cell<u64>) -> u64 {
         cell.set(cell.get() + 1);
         cell.get()
+    }
+
+    fn dial_ended(&self, egress: &EgressName, failure: Option<(Hop, Stage)>) {
+        *self.ended.borrow_mut().entry((egress.clone(), failure)).or_default() += 1;
     }
 }
 

@@ -256,16 +256,6 @@ impl Legs<'_> {
         }
     }
 
-    /// Whether the credentials themselves went out, so that a 407 counts.
-    pub const fn decisive(&self) -> bool {
-        match self.state {
-            State::Sent => true,
-            #[cfg(feature = "negotiate")]
-            State::Gss(_) => true,
-            State::Fresh | State::Hello(_) => false,
-        }
-    }
-
     const fn scheme(&self) -> Option<&'static str> {
         match self.auth {
             ProxyAuth::None => None,
@@ -346,7 +336,6 @@ mod tests {
         let value = legs.first().await.unwrap().unwrap();
         // RFC 7617 §2's own example.
         assert_eq!(value.expose(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
-        assert!(legs.decisive());
         assert!(!format!("{auth:?}{value:?}").contains("QWxh"));
     }
 

@@ -186,11 +186,6 @@ impl Book {
         now - *self.down_since.get_or_insert(now)
     }
 
-    /// A dial was given up before it began anything.
-    pub const fn dial_abandoned(&mut self) {
-        self.dialing = self.dialing.saturating_sub(1);
-    }
-
     /// The peer's limit is now this.
     pub fn limit_is(&mut self, id: u64, peer_limit: Option<u32>) {
         if let Some(seat) = self.seats.iter_mut().find(|seat| seat.id == id) {

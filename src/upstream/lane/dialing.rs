@@ -73,6 +73,7 @@ impl<D: DialOrigin> Lane<D> {
         match dialed {
             Ok(wire) => {
                 LaneCounters::bump(&self.counters.dials);
+                self.counters.dial_ended(&self.target.egress, None);
                 self.last_error.borrow_mut().take();
                 let (limit, http1) = match &wire {
                     Wire::Http1(_) => (None, true),
@@ -83,6 +84,7 @@ impl<D: DialOrigin> Lane<D> {
             }
             Err(error) => {
                 LaneCounters::bump(&self.counters.dials_failed);
+                self.counters.dial_ended(&self.target.egress, Some((error.hop, error.stage)));
                 let down = self.book.borrow_mut().dial_failed(now, jitter());
                 let lost = self.book.borrow().connections() == 0
                     && (down >= DOWN_FOR_LONG || is_definitive(&error.kind));
