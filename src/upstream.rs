@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use crate::config::{Route, RouteHost};
 use crate::downstream::Presence;
-use crate::hop::HopError;
+use crate::hop::{Hop, HopError};
 
 /// A translated request on its way out.
 #[derive(Debug, Clone)]
@@ -71,8 +71,9 @@ pub struct Answered {
     pub protocol: &'static str,
     /// How often it was sent again before.
     pub replays: u8,
-    /// Issuer of the certificate on the other side is of a known inspector's root.
-    pub inspected: bool,
+    /// Who stands at the other end, if it is not the provider that answered: an inspector whose
+    /// root we know, something past the proxy, or on a direct path the origin.
+    pub far: Hop,
 }
 
 /// No answer came.

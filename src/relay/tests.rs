@@ -32,7 +32,7 @@ fn answered(status: u16, fields: &[(&'static str, &'static str)], body: &'static
     for (name, value) in fields {
         response.headers_mut().append(*name, HeaderValue::from_static(value));
     }
-    Answered { response, connection: 7, protocol: "h2", replays: 1, inspected: false }
+    Answered { response, connection: 7, protocol: "h2", replays: 1, far: Hop::BeyondProxy }
 }
 
 fn unanswered(delivery: Delivery) -> Unanswered {

@@ -291,7 +291,7 @@ fn repeats_refused(exchange: &Exchange) -> bool {
 
 /// The provider's word or not; a relay before us is told the outcome beside it.
 fn judged(exchange: &Exchange, answered: Answered, request_id: &str) -> Result<Judged, RelayError> {
-    let mut judged = back::answer(answered.response, &exchange.permit, answered.inspected)?;
+    let mut judged = back::answer(answered.response, &exchange.permit, answered.far)?;
     let told = judged.answer.headers.contains_key("proxy-status");
     if !exchange.sender.listener.signatures.is_empty() && !told {
         let value = proxy_status::passed(judged.outcome, request_id);

@@ -338,6 +338,12 @@ fn split(request: &http::Request<Bytes>) -> (http::Request<()>, Bytes) {
     (head, request.body().clone())
 }
 
+/// Who answers there: an inspector that is known by its root, else as [`beyond`] says.
+pub fn far(facts: &DialFacts) -> Hop {
+    let inspected = facts.tls.as_ref().is_some_and(|tls| tls.inspected);
+    if inspected { Hop::Inspector } else { beyond(facts) }
+}
+
 /// Who is to be named for what goes wrong on an established connection: past a proxy it cannot be
 /// told who cut it.
 pub const fn beyond(facts: &DialFacts) -> Hop {

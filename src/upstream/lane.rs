@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::budget::Budget;
-use super::connection::ExchangeFailure;
+use super::connection::{self, ExchangeFailure};
 use super::dial::{DialFacts, Target};
 use super::replay::MAX_REPLAYS;
 use super::{Answered, Delivery, Push, Unanswered};
@@ -228,7 +228,7 @@ impl<D: DialOrigin> Lane<D> {
         Answered {
             connection: seat.wire.id(),
             protocol: seat.wire.protocol(),
-            inspected: seat.wire.facts().tls.as_ref().is_some_and(|tls| tls.inspected),
+            far: connection::far(seat.wire.facts()),
             response,
             replays,
         }

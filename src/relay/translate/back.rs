@@ -32,11 +32,7 @@ pub struct Judged {
 /// # Errors
 /// [`RelayError::Unknown`] where somebody else answered in the provider's place, and what a relay
 /// beyond reported.
-pub fn answer(
-    response: Response<Bytes>,
-    permit: &Permit,
-    inspected: bool,
-) -> Result<Judged, RelayError> {
+pub fn answer(response: Response<Bytes>, permit: &Permit, far: Hop) -> Result<Judged, RelayError> {
     let chained = permit.route.next_hop != NextHop::Origin;
     let reported = chained.then(|| proxy_status::reported(response.headers())).flatten();
     if let Some(Reported { outcome, hop, stage, .. }) = &reported {
@@ -54,9 +50,8 @@ pub fn answer(
             Outcome::Accepted | Outcome::ProviderRefused => {}
         }
     }
-    if !genuine(&response, permit.route.provider, inspected) {
-        let hop = if inspected { Hop::Inspector } else { Hop::BeyondProxy };
-        return Err(RelayError::Unknown(HopError::new(hop, Stage::Request, foreign(&response))));
+    if !genuine(&response, permit.route.provider, far == Hop::Inspector) {
+        return Err(RelayError::Unknown(HopError::new(far, Stage::Request, foreign(&response))));
     }
     let outcome =
         if response.status().is_success() { Outcome::Accepted } else { Outcome::ProviderRefused };

@@ -195,7 +195,7 @@ fn response(status: u16, fields: &[(&'static str, &'static str)]) -> Response<By
 }
 
 fn judged(permit: &Permit, response: Response<Bytes>, inspected: bool) -> Outcome {
-    match answer(response, permit, inspected) {
+    match answer(response, permit, if inspected { Hop::Inspector } else { Hop::Origin }) {
         Ok(judged) => judged.outcome,
         Err(error) => error.outcome(),
     }
@@ -256,13 +256,13 @@ fn the_relay_beyond_is_believed_on_its_route_only() {
     let make = || response(503, &[("apns-id", "x"), ("proxy-status", status)]);
     assert_eq!(judged(&chained, make(), false), Outcome::NotSent);
     assert_eq!(judged(&apns(), make(), false), Outcome::ProviderRefused);
-    let Err(RelayError::NotSent(error)) = answer(make(), &chained, false) else {
+    let Err(RelayError::NotSent(error)) = answer(make(), &chained, Hop::Origin) else {
         panic!("not adopted");
     };
     assert_eq!((error.hop, error.stage), (Hop::Origin, Stage::Tcp));
     assert!(matches!(error.kind, HopErrorKind::ForeignAnswer { .. }));
     let refused = response(403, &[("proxy-status", "pushrelay; outcome=relay_refused")]);
-    let refused = answer(refused, &chained, false).unwrap();
+    let refused = answer(refused, &chained, Hop::Origin).unwrap();
     assert_eq!(refused.outcome, Outcome::RelayRefused);
     assert!(refused.answer.headers.contains_key("proxy-status"));
 }
@@ -285,7 +285,7 @@ fn c5_r5_answers_keep_everything_but_what_belongs_to_the_hop() {
             ("proxy-authenticate", "Basic"),
         ],
     );
-    let got = answer(got, &apns(), false).unwrap().answer;
+    let got = answer(got, &apns(), Hop::Origin).unwrap().answer;
     let mut names: Vec<&str> = got.headers.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
     assert_eq!(names, ["apns-id", "apns-unique-id", "content-type", "retry-after"]);
