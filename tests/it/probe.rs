@@ -89,7 +89,7 @@ async fn an_inspecting_proxy_is_named_with_and_without_its_root() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_are_tried_once_and_never_shown() {
+async fn credentials_are_tried_by_one_dial_and_never_shown() {
     let apns = origin(|_| {}).await;
     let proxy = corporate(Manner::Tunnel, apns.address(), &apns.authority, |conduct| {
         conduct.basic = Some(("svc".into(), "right".into()));
@@ -99,7 +99,9 @@ async fn credentials_are_tried_once_and_never_shown() {
     let seen = judge(case, "proxy_auth_refused", "proxy", 11).await;
     assert_eq!(seen.json["targets"].as_array().unwrap().len(), 3, "each target is reported");
     let tried = proxy.seen().iter().filter(|one| one.credentials.is_some()).count();
-    assert_eq!(tried, 1, "a wrong password is tried once, however many targets");
+    // One dial: some proxies refuse the first request of a connection whatever it carries, so the
+    // dialer asks once more on it.
+    assert!((1..=2).contains(&tried), "{tried} tries, for one dial of three targets");
     let case = Case::through(proxy.address()).user("svc", "right").roots(&apns.authority);
     judge(case, "ok", "none", 0).await;
 }
