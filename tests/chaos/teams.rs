@@ -86,13 +86,14 @@ async fn d2_fifty_teams_dial_at_once_after_a_restart_and_share_nothing() {
     assert!(connections <= 2 * 50 * 2, "{connections} connections");
 }
 
+/// Below the lanes that an egress has (64): what is shown is that liars take none of them away,
+/// not that more teams than lanes fit.
+const MOST_HONEST: u64 = 40;
+
 /// Thousands of made-up tokens from one address: the caps hold, others are served, new ones too.
 #[tokio::test]
 async fn d2_made_up_tokens_starve_nobody() {
     const HONEST: u64 = 4;
-    // Below the lanes that an egress has (64): what is shown is that liars take none of them away,
-    // not that more teams than lanes fit.
-    const MOST_HONEST: u64 = 40;
     let pushes = size("PUSHRELAY_CHAOS_MADE_UP", 600);
     let (origin, mut relay) = deployment(|conduct| {
         conduct.teams = (0..1000).map(team_name).collect();
