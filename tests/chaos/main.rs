@@ -10,8 +10,16 @@
 #![allow(clippy::unwrap_used, reason = "the kit is test code too; clippy sees only #[test] bodies")]
 #![allow(clippy::print_stderr, reason = "figures are the point of the long runs")]
 
+/// What may end a push as unknown.
+mod causes;
 /// What became of each push: the sender's view, the relay's line, the origin's entry.
 mod ledger;
+/// A name server that fails.
+mod names;
+/// The same faults and successions for strangers.
+mod peers;
+/// What stands between senders and origin.
+mod program;
 /// The real binary: started, signalled, killed, succeeded.
 mod relay;
 /// Many senders at once, over HTTP/1.1 and HTTP/2.

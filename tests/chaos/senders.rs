@@ -28,6 +28,7 @@ pub(crate) struct Load {
     /// Pushes handed to a connection and not answered yet.
     pub(crate) in_flight: Arc<AtomicU64>,
     pub(crate) answered: AtomicU64,
+    pub(crate) accepted: AtomicU64,
 }
 
 /// What a worker does besides waiting for its answers.
@@ -54,12 +55,18 @@ impl Load {
             last: AtomicU64::new(pushes),
             in_flight: Arc::default(),
             answered: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
         })
     }
 
     /// No further push begins.
     pub(crate) fn stop(&self) {
         self.last.store(0, Ordering::Relaxed);
+    }
+
+    /// Every push was begun.
+    pub(crate) fn is_over(&self) -> bool {
+        self.next.load(Ordering::Relaxed) > self.last.load(Ordering::Relaxed)
     }
 
     fn take(&self) -> Option<u64> {
@@ -97,6 +104,9 @@ impl Load {
     }
 
     fn note(&self, serial: u64, view: View, took: Duration) {
+        if matches!(&view, View::Answer { status: 200, .. }) {
+            self.accepted.fetch_add(1, Ordering::Relaxed);
+        }
         let mut made = self.made.lock().unwrap();
         let made = made.get_mut(&self.id(serial)).unwrap();
         made.views.push(view);
