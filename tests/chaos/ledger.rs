@@ -25,9 +25,9 @@ pub(crate) enum View {
 }
 
 impl View {
-    /// The relay said that it was not sent.
-    pub(crate) fn is_unsent(&self) -> bool {
-        matches!(self, Self::Answer { status: 503, .. })
+    /// Told to come again later, or that the way is broken: a sender waits before its next push.
+    pub(crate) fn asks_for_rest(&self) -> bool {
+        matches!(self, Self::Answer { status: 502..=504, .. })
     }
 }
 
@@ -37,6 +37,8 @@ pub(crate) struct Made {
     body_hash: String,
     refused: Option<(u16, &'static str)>,
     pub(crate) views: Vec<View>,
+    /// How often its sender sent it: again only where told that it was not processed.
+    pub(crate) tries: u64,
     pub(crate) began: Instant,
     pub(crate) took: Duration,
 }
@@ -44,7 +46,7 @@ pub(crate) struct Made {
 impl Made {
     pub(crate) fn new(body_hash: String, refused: Option<(u16, &'static str)>) -> Self {
         let (views, began) = (Vec::new(), Instant::now());
-        Self { body_hash, refused, views, began, took: Duration::ZERO }
+        Self { body_hash, refused, views, tries: 0, began, took: Duration::ZERO }
     }
 }
 

@@ -39,6 +39,9 @@ struct Counts {
     untrue: u64,
     /// The origin accepted it twice.
     duplicates: u64,
+    /// Of these the ones that a refused stream, which means "not processed", made a sender repeat;
+    /// the others the program itself repeated.
+    duplicates_refused: u64,
     /// The sender left before.
     left: u64,
     connections: u64,
@@ -71,6 +74,7 @@ impl Counts {
         let answered = |status| came.iter().any(|entry| entry.fate == Fate::Answered(status));
         self.pushes += 1;
         self.duplicates += u64::from(delivered > 1);
+        self.duplicates_refused += u64::from(delivered > 1 && made.tries > 1);
         match made.views.last() {
             Some(View::Left) => self.left += 1,
             None | Some(View::Died(_)) => {
@@ -99,6 +103,7 @@ impl Counts {
         self.unanswered_delivered += other.unanswered_delivered;
         self.untrue += other.untrue;
         self.duplicates += other.duplicates;
+        self.duplicates_refused += other.duplicates_refused;
         self.left += other.left;
         self.connections += other.connections;
         self.violations += other.violations;
