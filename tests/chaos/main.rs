@@ -3,8 +3,9 @@
 //!
 //! Small by default; the nightly run sizes them by environment: `PUSHRELAY_CHAOS_PUSHES` (per
 //! seed), `_SEEDS`, `_SEED` (the first), `_WIDTH` (times 48 senders), `_FAULTS` (per mille of the
-//! pushes), `_STRIKES` (at most so many milliseconds between two), `_SIGTERMS`, `_DRAIN` (seconds),
-//! `_MADE_UP` (tokens), `_LIMITED` (pushes).
+//! pushes), `_STRIKES` (at most so many milliseconds between two), `_SAME_PROCESS` (1: no
+//! succession, and memory must be flat), `_SIGTERMS`, `_DRAIN` (seconds), `_MADE_UP` (tokens),
+//! `_LIMITED` (pushes). `_PEER` chooses one program by its name in the tables of `peers`.
 //! Every fault is drawn from the seed. Figures are printed (`--nocapture`).
 
 #![allow(clippy::unwrap_used, reason = "the kit is test code too; clippy sees only #[test] bodies")]

@@ -229,7 +229,7 @@ impl Relay {
 
     /// Has a configuration read that nobody could serve by: the old one must go on. Afterwards the
     /// file is good again.
-    pub(crate) async fn reload_broken(&mut self) {
+    pub(crate) async fn reload_broken(&self) {
         let good = std::fs::read_to_string(self.path("relay.yaml")).unwrap();
         self.write("relay.yaml", &good.replace("provider: apns", "provider: nobody"));
         self.signalled("not reloaded; the old configuration goes on").await;
@@ -328,7 +328,7 @@ impl Relay {
     }
 
     /// Ends a stranger with all that it started.
-    fn end_group(&mut self) {
+    fn end_group(&self) {
         let group = format!("-{}", self.processes[0].id());
         // It may have ended by itself.
         let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
