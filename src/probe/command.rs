@@ -74,10 +74,9 @@ impl Dialled {
             }
             (Stage::Tcp, proxy) => {
                 let named = proxy.as_ref().map_or(&self.reach, |proxy| &proxy.authority);
-                let host =
-                    self.peer.map_or_else(|| named.host.to_string(), |at| at.ip().to_string());
-                let from = self.source.map(|ip| format!(" -s {ip}")).unwrap_or_default();
-                format!("nc -vz -w 3{from} {host} {}", named.port)
+                let at = self.peer.map_or_else(|| named.to_string(), |at| at.to_string());
+                let from = self.source.map(|ip| format!(" --interface {ip}")).unwrap_or_default();
+                format!("curl -v --connect-timeout 3{from} --noproxy '*' telnet://{at} </dev/null")
             }
             (Stage::ProxyTls, Some(proxy)) => self.proxy_handshake(proxy),
             (Stage::Connect, Some(_)) => self.curl(Stage::Connect, false),

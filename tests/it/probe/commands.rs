@@ -42,6 +42,8 @@ async fn through_a_proxy_they_climb_what_the_relay_climbed() {
     let target = &seen.json["targets"][0];
     let text = shown(target, "tls").await;
     assert!(text.contains("ALPN protocol: h2") && text.contains("Verification: OK"), "{text}");
+    let text = shown(target, "tcp").await;
+    assert!(text.contains("Connected to 127.0.0.1"), "{text}");
     let text = shown(target, "connect").await;
     assert!(text.contains("> CONNECT api.push.apple.com:443"), "{text}");
     let text = shown(target, "request").await;
