@@ -2,23 +2,22 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
 use serde_json::json;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
 use tokio::time::Instant;
 
 use super::Wishes;
 use super::address::Class;
 use super::ask::Ask;
+use super::clock;
 use super::findings::{Answer, Controls, Failure, Findings, Shown};
 use super::ground::Ground;
 use super::rung::{Outcome, Recorder, millis};
 use crate::config::{EgressName, Scheme};
-use crate::hop::{Fact, HopError, HopErrorKind, Stage, Unobserved, clean};
+use crate::hop::{Fact, HopError, HopErrorKind, Stage, Unobserved, clean, marks};
 use crate::names::Authority;
 use crate::pki::Identity;
 use crate::upstream::connection::{Connection, ExchangeFailure};
@@ -110,6 +109,7 @@ pub fn blank(ground: &Ground, aim: &Aim) -> Findings {
         answer: None,
         idle: None,
         skew: None,
+        timed_by: None,
         failure: None,
         controls: Controls::default(),
     }
@@ -139,7 +139,7 @@ pub async fn climb(
     if let Err(error) = climbed {
         let failure = failure(&error, findings.proxy.as_ref());
         let took = findings_time(recorder, began);
-        recorder.failed(&failure, took, &aim.origin, findings.proxy.as_ref());
+        recorder.failed(&failure, took);
         findings.failure = Some(failure);
     }
     findings
@@ -281,7 +281,7 @@ async fn without_ping(
         Err(error) => {
             let failure = failure(&error, None);
             let took = millis(began.elapsed());
-            recorder.failed(&failure, took, &aim.origin, findings.proxy.as_ref());
+            recorder.failed(&failure, took);
             findings.failure = Some(failure);
         }
     }
@@ -334,36 +334,24 @@ fn answered(
     findings: &mut Findings,
 ) {
     let answer = aim.ask.judge(response);
-    findings.skew = skew(response);
+    let date = response.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
+    findings.skew = date.and_then(clock::skew);
+    findings.timed_by = findings.skew.is_some().then(|| aim.origin.to_string());
     let result = if answer.genuine { Outcome::Pass } else { Outcome::Fail };
-    let evidence = evidence(&answer, findings.skew);
+    let evidence = evidence(&answer, response);
     recorder.add(Stage::Request.word(), result, Some(millis(began.elapsed())), evidence);
     findings.answer = Some(answer);
 }
 
-fn evidence(answer: &Answer, skew: Option<i64>) -> serde_json::Value {
+fn evidence(answer: &Answer, response: &Response<Bytes>) -> serde_json::Value {
+    let fields = response.headers().iter();
+    let fields = marks(fields.map(|(name, value)| (name.as_str(), value.as_bytes())));
     json!({
         "status": answer.status,
         "providers_own": answer.genuine,
         "content_type": answer.content_type,
         "by": answer.by,
         "body": answer.page,
-        "clock_skew_seconds": skew,
-        "clock_synchronised": clock_synchronised(),
+        "fields": super::evidence::fields(&fields),
     })
-}
-
-/// What the time service says of this machine's clock: a note in the evidence, never a verdict,
-/// because containers cannot ask. systemd-timesyncd leaves this file once it has synchronised.
-fn clock_synchronised() -> Option<bool> {
-    let synchronised = std::path::Path::new("/run/systemd/timesync/synchronized");
-    std::path::Path::new("/run/systemd/timesync").exists().then(|| synchronised.exists())
-}
-
-/// Our clock minus theirs, by the Date field.
-fn skew(response: &Response<Bytes>) -> Option<i64> {
-    let date = response.headers().get("date")?.to_str().ok()?;
-    let theirs = OffsetDateTime::parse(&date.replace("GMT", "+0000"), &Rfc2822).ok()?;
-    let ours = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    Some(i64::try_from(ours.as_secs()).ok()? - theirs.unix_timestamp())
 }

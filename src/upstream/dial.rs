@@ -28,7 +28,7 @@ pub use self::stream::{Stream, Transport, Witness};
 use super::ourselves::Ourselves;
 use super::proxy_auth::CredentialProblem;
 use super::proxy_auth::latch::Latches;
-use super::resolve::{Resolved, Resolver, Source};
+use super::resolve::{Resolved, Resolver, Servers, Source};
 pub use super::tls::Offer;
 use super::tls::TlsClient;
 use crate::config::material::{EgressMaterial, Material};
@@ -240,6 +240,11 @@ impl Dialer {
     /// The proxies whose credentials are latched.
     pub fn latched(&self) -> Vec<(EgressName, Authority)> {
         self.latches.latched()
+    }
+
+    /// The name servers that an egress asks now; `None` without such an egress.
+    pub fn servers(&self, egress: &EgressName) -> Option<Servers> {
+        self.ways.get(egress).map(|out| out.resolver.servers())
     }
 
     /// Climbs to a usable connection.

@@ -1,6 +1,7 @@
 //! `pushrelay probe` against every way in which a path can be broken here: each ends with its code,
 //! its hop's exit code, and in time.
 
+mod commands;
 mod kit;
 mod output;
 mod through;
