@@ -18,6 +18,7 @@
 //! | `pushrelay_queued` | egress | pushes waiting in lanes |
 //! | `pushrelay_dials_total` | egress, result, hop, stage | dials; result is `ok` or `failed` |
 //! | `pushrelay_certificate_expiry_timestamp_seconds` | kind, name | end of validity, seconds since the epoch |
+//! | `pushrelay_reloads_total` | result | configurations and files read again; result is `ok` or `failed`, and then the old ones go on |
 //! | `pushrelay_log_lines_dropped_total` | | lines that no log could take |
 //!
 //! Labels come from the configuration and from closed sets, never from a sender or a peer.
@@ -109,6 +110,11 @@ struct DialLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ExpiryLabels {
     kind: &'static str,
     name: String,
@@ -139,6 +145,7 @@ pub struct Metrics {
     upstream_connections: Family<ProtocolLabels, Gauge>,
     queued: Family<EgressLabel, Gauge>,
     dials: Family<DialLabels, Counter>,
+    reloads: Family<ResultLabel, Counter>,
     expiry: Family<ExpiryLabels, Gauge>,
 }
 
@@ -193,6 +200,7 @@ impl Metrics {
             upstream_connections: Family::default(),
             queued: Family::default(),
             dials: Family::default(),
+            reloads: Family::default(),
             expiry: Family::default(),
         };
         metrics.register(dropped);
@@ -224,6 +232,7 @@ impl Metrics {
         to.register("upstream_connections", "Open upstream connections", upstream);
         to.register("queued", "Pushes waiting in lanes", self.queued.clone());
         to.register("dials", "Dials", self.dials.clone());
+        to.register("reloads", "Configurations and files read again", self.reloads.clone());
         let name = "certificate_expiry_timestamp_seconds";
         to.register(name, "End of validity, seconds since the epoch", self.expiry.clone());
         to.register_collector(Box::new(DroppedLines(dropped)));
@@ -307,6 +316,12 @@ impl Metrics {
         let labels = DialLabels { egress: egress.to_owned(), result, hop, stage };
         let counter = self.dials.get_or_create(&labels);
         counter.inc_by(total.saturating_sub(counter.get()));
+    }
+
+    /// A configuration or files were read again; `false` where the old ones go on.
+    pub fn reloaded(&self, taken: bool) {
+        let result = if taken { "ok" } else { "failed" };
+        self.reloads.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// End of a certificate's validity; `kind` is `leaf`, `issuer` or `identity`.
@@ -406,6 +421,7 @@ mod tests {
         metrics.set_lanes("corporate", 2, 7);
         metrics.set_upstream_connections("corporate", "h2", 4);
         metrics.set_dials("corporate", None, 1);
+        metrics.reloaded(false);
         metrics.set_expiry("issuer", "relay", 1_800_000_000);
         let text = metrics.encode();
         for line in [
@@ -424,6 +440,7 @@ mod tests {
             "pushrelay_upstream_connections{egress=\"corporate\",protocol=\"h2\"} 4",
             "pushrelay_queued{egress=\"corporate\"} 7",
             "pushrelay_dials_total{egress=\"corporate\",result=\"ok\",hop=\"none\",stage=\"\"} 1",
+            "pushrelay_reloads_total{result=\"failed\"} 1",
             "pushrelay_certificate_expiry_timestamp_seconds{kind=\"issuer\",name=\"relay\"} 1800000000",
             "pushrelay_log_lines_dropped_total 1",
         ] {
