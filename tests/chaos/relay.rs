@@ -72,7 +72,7 @@ impl Relay {
                 "version: 1\nplacement: post\n{}listeners:\n  - name: chaos\n    bind: \
                  [\"{address}\"]\n    accept: {}\nroutes:\n  - provider: apns\n    egress: \
                  out\n{}egress:\n  out:\n    roots: [origin.pem]\n    {way}\n{}issuer: {{ chain: \
-                 issuer.pem, key: issuer.key }}\nadmin: {{ bind: \"{}:0\" }}\nlog: {}\n",
+                 issuer.pem, key: issuer.key }}\nadmin: {{ bind: \"{}:0\", probe: off }}\nlog: {}\n",
                 plan.top,
                 plan.accept.unwrap_or("[tls]"),
                 plan.route,
