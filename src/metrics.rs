@@ -19,6 +19,7 @@
 //! | `pushrelay_dials_total` | egress, result, hop, stage | dials; result is `ok` or `failed` |
 //! | `pushrelay_certificate_expiry_timestamp_seconds` | kind, name | end of validity, seconds since the epoch |
 //! | `pushrelay_probe_verdict` | origin, egress, severity, code, hop | 1 for the latest verdict of a ladder that the relay climbed by itself |
+//! | `pushrelay_reloads_total` | result | configurations and files read again; result is `ok` or `failed`, and then the old ones go on |
 //! | `pushrelay_log_lines_dropped_total` | | lines that no log could take |
 //!
 //! Labels come from the configuration and from closed sets, never from a sender or a peer.
@@ -112,6 +113,11 @@ struct DialLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ExpiryLabels {
     kind: &'static str,
     name: String,
@@ -151,6 +157,7 @@ pub struct Metrics {
     upstream_connections: Family<ProtocolLabels, Gauge>,
     queued: Family<EgressLabel, Gauge>,
     dials: Family<DialLabels, Counter>,
+    reloads: Family<ResultLabel, Counter>,
     expiry: Family<ExpiryLabels, Gauge>,
     verdicts: Family<VerdictLabels, Gauge>,
     /// The labels in use, by origin and egress: a verdict takes the place of the one before.
@@ -208,6 +215,7 @@ impl Metrics {
             upstream_connections: Family::default(),
             queued: Family::default(),
             dials: Family::default(),
+            reloads: Family::default(),
             expiry: Family::default(),
             verdicts: Family::default(),
             judged: Mutex::default(),
@@ -241,6 +249,7 @@ impl Metrics {
         to.register("upstream_connections", "Open upstream connections", upstream);
         to.register("queued", "Pushes waiting in lanes", self.queued.clone());
         to.register("dials", "Dials", self.dials.clone());
+        to.register("reloads", "Configurations and files read again", self.reloads.clone());
         let name = "certificate_expiry_timestamp_seconds";
         to.register(name, "End of validity, seconds since the epoch", self.expiry.clone());
         let verdicts = self.verdicts.clone();
@@ -326,6 +335,12 @@ impl Metrics {
         let labels = DialLabels { egress: egress.to_owned(), result, hop, stage };
         let counter = self.dials.get_or_create(&labels);
         counter.inc_by(total.saturating_sub(counter.get()));
+    }
+
+    /// A configuration or files were read again; `false` where the old ones go on.
+    pub fn reloaded(&self, taken: bool) {
+        let result = if taken { "ok" } else { "failed" };
+        self.reloads.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// End of a certificate's validity; `kind` is `leaf`, `issuer` or `identity`.
@@ -445,6 +460,7 @@ mod tests {
         metrics.set_lanes("corporate", 2, 7);
         metrics.set_upstream_connections("corporate", "h2", 4);
         metrics.set_dials("corporate", None, 1);
+        metrics.reloaded(false);
         metrics.set_expiry("issuer", "relay", 1_800_000_000);
         let text = metrics.encode();
         for line in [
@@ -463,6 +479,7 @@ mod tests {
             "pushrelay_upstream_connections{egress=\"corporate\",protocol=\"h2\"} 4",
             "pushrelay_queued{egress=\"corporate\"} 7",
             "pushrelay_dials_total{egress=\"corporate\",result=\"ok\",hop=\"none\",stage=\"\"} 1",
+            "pushrelay_reloads_total{result=\"failed\"} 1",
             "pushrelay_certificate_expiry_timestamp_seconds{kind=\"issuer\",name=\"relay\"} 1800000000",
             "pushrelay_log_lines_dropped_total 1",
         ] {

@@ -211,7 +211,7 @@ async fn control(running: &mut Running, path: &Path, signals: &mut Signals) {
                     tell(&[NotifyState::Reloading]);
                     match Config::load(path) {
                         Ok(config) => reload(running, config, "relay.yaml").await,
-                        Err(invalid) => kept(&invalid),
+                        Err(invalid) => kept(running, &invalid),
                     }
                     seen = Fingerprints::of(&running.loaded().config);
                     tell(&[NotifyState::Ready]);
@@ -245,9 +245,11 @@ fn ticks(every: Duration) -> tokio::time::Interval {
 async fn reload(running: &mut Running, config: Config, what: &str) {
     let material = match Material::load(&config) {
         Ok(material) => material,
-        Err(invalid) => return kept(&invalid),
+        Err(invalid) => return kept(running, &invalid),
     };
-    match running.reload(config, material).await {
+    let done = running.reload(config, material).await;
+    running.metrics.reloaded(done.is_ok());
+    match done {
         Ok(()) => tracing::info!(what, "reloaded"),
         Err(error) => {
             let cause = error.source().map(ToString::to_string);
@@ -256,6 +258,7 @@ async fn reload(running: &mut Running, config: Config, what: &str) {
     }
 }
 
-fn kept(invalid: &Invalid) {
+fn kept(running: &Running, invalid: &Invalid) {
+    running.metrics.reloaded(false);
     tracing::error!(problems = %invalid, "not reloaded; the old configuration goes on");
 }

@@ -135,6 +135,7 @@ pub(crate) fn sender() -> Sender {
         local: "10.20.0.1:8443".parse().unwrap(),
         tls: Some(SenderTls::default()),
         connect_target: None,
+        bearer: crate::relay::permit::bearer::Memo::default(),
     }
 }
 
