@@ -16,6 +16,7 @@ pub mod evidence;
 pub mod findings;
 pub mod ground;
 pub mod ladder;
+pub mod patrol;
 pub mod report;
 pub mod rung;
 pub mod through;
@@ -81,7 +82,8 @@ pub async fn probe(ground: &Ground, aims: &[Aim], wishes: Wishes, told: &Told<'_
     Report::new(targets)
 }
 
-async fn one(ground: &Ground, aim: &Aim, wishes: Wishes) -> TargetReport {
+/// Climbs one ladder, its control rungs and the clock.
+pub async fn one(ground: &Ground, aim: &Aim, wishes: Wishes) -> TargetReport {
     let until = Instant::now() + WHOLE;
     let recorder = Recorder::default();
     let mut findings = ladder::climb(ground, aim, wishes, until, &recorder).await;

@@ -118,7 +118,7 @@ pub async fn climb(
             false
         ),
         climber.try_dial("small-hello", &ground.small, small, usual, false),
-        climber.try_dial("direct", &ground.direct, same(wanted.direct), usual, aim.h2_only),
+        climber.direct(wanted.direct),
         climber.bare_settings(wanted.bare_settings),
         climber.proxy_tls(wanted.proxy_tls),
     );
@@ -207,6 +207,13 @@ impl Climber<'_> {
         };
         self.recorder.tried(name, &tried, millis(began.elapsed()));
         Some(tried)
+    }
+
+    /// The same host without the proxy.
+    async fn direct(&self, wanted: bool) -> Option<Tried> {
+        let dialer = self.ground.direct.as_ref().filter(|_| wanted)?;
+        let (aim, to) = (self.aim, Some(&self.aim.origin));
+        self.try_dial("direct", dialer, to, aim.offer(), aim.h2_only).await
     }
 
     /// The preface with an empty SETTINGS frame; does the peer's SETTINGS come?

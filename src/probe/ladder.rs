@@ -16,7 +16,7 @@ use super::clock;
 use super::findings::{Answer, Controls, Failure, Findings, Shown};
 use super::ground::Ground;
 use super::rung::{Outcome, Recorder, millis};
-use crate::config::{EgressName, Scheme};
+use crate::config::{Egress, EgressName, NextHop, Protocol, Route, RouteHost, Scheme};
 use crate::hop::{Fact, HopError, HopErrorKind, Stage, Unobserved, clean, marks};
 use crate::names::Authority;
 use crate::pki::Identity;
@@ -58,6 +58,22 @@ pub struct Aim {
 }
 
 impl Aim {
+    /// A host of a route.
+    pub fn of(route: &Route, host: &RouteHost, egress: EgressName) -> Self {
+        let port = host.ports.first().copied().unwrap_or(443);
+        Self {
+            origin: Authority::new(host.origin.clone(), port),
+            scheme: host.scheme,
+            ask: Ask::of(route.provider, host.dialect),
+            egress,
+            h2_only: host.protocol == Protocol::H2 && route.next_hop == NextHop::Origin,
+            http1_only: host.protocol == Protocol::Http1,
+            relay_next_hop: route.next_hop != NextHop::Origin,
+            identity: None,
+            other_ports: host.ports.clone(),
+        }
+    }
+
     /// For the dialer.
     pub fn target(
         &self,
@@ -93,8 +109,13 @@ impl Aim {
 
 /// Nothing climbed yet.
 pub fn blank(ground: &Ground, aim: &Aim) -> Findings {
-    let proxy = ground.proxy(&aim.egress);
-    let pins = ground.egress.get(&aim.egress).map(|egress| &egress.connect_to);
+    unclimbed(ground.egress.get(&aim.egress).map(AsRef::as_ref), aim)
+}
+
+/// Nothing known but the configuration.
+pub fn unclimbed(egress: Option<&Egress>, aim: &Aim) -> Findings {
+    let proxy = egress.and_then(|egress| egress.proxies.first());
+    let pins = egress.map(|egress| &egress.connect_to);
     Findings {
         origin: aim.origin.clone(),
         proxy: proxy.map(|proxy| proxy.authority.clone()),
@@ -137,12 +158,22 @@ pub async fn climb(
         without_ping(ground, aim, until, recorder, &mut findings).await;
     }
     if let Err(error) = climbed {
+        at_fault(ground.egress.get(&aim.egress).map(AsRef::as_ref), &error, &mut findings);
         let failure = failure(&error, findings.proxy.as_ref());
         let took = findings_time(recorder, began);
         recorder.failed(&failure, took);
         findings.failure = Some(failure);
     }
     findings
+}
+
+/// Of several proxies, the one that the error is about.
+pub fn at_fault(egress: Option<&Egress>, error: &HopError, findings: &mut Findings) {
+    let mut proxies = egress.iter().flat_map(|egress| &egress.proxies);
+    if let Some(proxy) = proxies.find(|proxy| Some(&proxy.authority) == error.peer.as_ref()) {
+        findings.proxy = Some(proxy.authority.clone());
+        findings.credentials = proxy.credentials.is_some();
+    }
 }
 
 /// How long the rung that failed took: what the passed ones leave of the time.

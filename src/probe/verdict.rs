@@ -13,8 +13,10 @@ use super::address::Class;
 use super::clock::TOLERATED as SKEW_TOLERATED;
 use super::codes::{Code, Severity};
 use super::findings::{Failure, Findings};
+use super::ladder::{self, Aim};
 use super::vendors;
-use crate::hop::{Hop, HopErrorKind, LoopCause, Stage};
+use crate::config::Egress;
+use crate::hop::{Hop, HopError, HopErrorKind, LoopCause, Stage};
 
 /// What sentences and actions may contain in braces.
 pub const SLOTS: &[&str] = &[
@@ -100,6 +102,14 @@ pub fn judge(findings: &Findings) -> Verdict {
     };
     let judged = other_port(findings, judged);
     rendered(findings, &judged)
+}
+
+/// Judges the failure of a push, of which only the error is known: no ladder, no control rungs.
+pub fn of_error(aim: &Aim, egress: Option<&Egress>, error: &HopError) -> Verdict {
+    let mut findings = ladder::unclimbed(egress, aim);
+    ladder::at_fault(egress, error, &mut findings);
+    findings.failure = Some(ladder::failure(error, findings.proxy.as_ref()));
+    judge(&findings)
 }
 
 /// A verdict of another ladder than the dialer's: the code and what fills its slots.

@@ -29,7 +29,7 @@ pub(crate) fn config(routes: Vec<Route>) -> Config {
         issuer: None,
         leaves: Vec::new(),
         limits: Limits { connections: 100, exchanges: 100, head: 16384, body: 16384 },
-        admin: Admin { bind: None, networks: Vec::new(), token: None },
+        admin: Admin { bind: None, networks: Vec::new(), token: None, probe: true },
         log: Log { format: LogFormat::Text, level: "info".into(), access: true, sample: 1 },
         audit: Audit { path: None, refuse_when_full: false },
     }

@@ -203,6 +203,16 @@ impl Dialer {
         Self::prepare(config, material, own, Arc::default(), Patience::TRAFFIC)
     }
 
+    /// With latches that another dialer has too.
+    pub fn sharing(
+        config: &Config,
+        material: &Material,
+        own: Arc<Ourselves>,
+        latches: Arc<Latches>,
+    ) -> Result<Self, DialerError> {
+        Self::prepare(config, material, own, latches, Patience::TRAFFIC)
+    }
+
     /// The dialer after a reload: latches stay, for the credentials that stayed.
     pub fn renewed(&self, config: &Config, material: &Material) -> Result<Self, DialerError> {
         let (own, latches) = (Arc::clone(&self.own), Arc::clone(&self.latches));

@@ -2,6 +2,7 @@
 //! its hop's exit code, and in time.
 
 mod commands;
+mod health;
 mod kit;
 mod output;
 mod through;
