@@ -18,11 +18,13 @@
 //! | `pushrelay_queued` | egress | pushes waiting in lanes |
 //! | `pushrelay_dials_total` | egress, result, hop, stage | dials; result is `ok` or `failed` |
 //! | `pushrelay_certificate_expiry_timestamp_seconds` | kind, name | end of validity, seconds since the epoch |
+//! | `pushrelay_probe_verdict` | origin, egress, severity, code, hop | 1 for the latest verdict of a ladder that the relay climbed by itself |
 //! | `pushrelay_reloads_total` | result | configurations and files read again; result is `ok` or `failed`, and then the old ones go on |
 //! | `pushrelay_log_lines_dropped_total` | | lines that no log could take |
 //!
 //! Labels come from the configuration and from closed sets, never from a sender or a peer.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -36,6 +38,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::hop::{Hop, HopError, Stage};
+use crate::probe::verdict::Verdict;
 use crate::relay::outcome::{Outcome, Refusal};
 use crate::telemetry::Dropped;
 
@@ -121,6 +124,15 @@ struct ExpiryLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VerdictLabels {
+    origin: String,
+    egress: String,
+    severity: &'static str,
+    code: &'static str,
+    hop: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
     version: &'static str,
 }
@@ -147,6 +159,9 @@ pub struct Metrics {
     dials: Family<DialLabels, Counter>,
     reloads: Family<ResultLabel, Counter>,
     expiry: Family<ExpiryLabels, Gauge>,
+    verdicts: Family<VerdictLabels, Gauge>,
+    /// The labels in use, by origin and egress: a verdict takes the place of the one before.
+    judged: Mutex<BTreeMap<(String, String), VerdictLabels>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -202,6 +217,8 @@ impl Metrics {
             dials: Family::default(),
             reloads: Family::default(),
             expiry: Family::default(),
+            verdicts: Family::default(),
+            judged: Mutex::default(),
         };
         metrics.register(dropped);
         metrics
@@ -235,6 +252,8 @@ impl Metrics {
         to.register("reloads", "Configurations and files read again", self.reloads.clone());
         let name = "certificate_expiry_timestamp_seconds";
         to.register(name, "End of validity, seconds since the epoch", self.expiry.clone());
+        let verdicts = self.verdicts.clone();
+        to.register("probe_verdict", "The latest verdict of a path", verdicts);
         to.register_collector(Box::new(DroppedLines(dropped)));
     }
 
@@ -327,6 +346,26 @@ impl Metrics {
     /// End of a certificate's validity; `kind` is `leaf`, `issuer` or `identity`.
     pub fn set_expiry(&self, kind: &'static str, name: &str, not_after: i64) {
         self.expiry.get_or_create(&ExpiryLabels { kind, name: name.to_owned() }).set(not_after);
+    }
+
+    /// The latest verdict of a path; `None` where it holds no more.
+    pub fn set_verdict(&self, origin: &str, egress: &str, verdict: Option<&Verdict>) {
+        let mut judged = self.judged.lock().expect("nobody panics while holding it");
+        let key = (origin.to_owned(), egress.to_owned());
+        if let Some(before) = judged.remove(&key) {
+            self.verdicts.remove(&before);
+        }
+        if let Some(verdict) = verdict {
+            let labels = VerdictLabels {
+                origin: origin.to_owned(),
+                egress: egress.to_owned(),
+                severity: verdict.severity.word(),
+                code: verdict.code,
+                hop: verdict.hop,
+            };
+            self.verdicts.get_or_create(&labels).set(1);
+            judged.insert(key, labels);
+        }
     }
 
     /// Everything in the OpenMetrics text format.

@@ -108,7 +108,7 @@ impl Relay {
             "version: 1\nplacement: post\n{drain}listeners:\n  - name: chaos\n    bind: \
              [\"{address}\"]\n    accept: {accept}\nroutes:\n  - provider: apns\n    egress: \
              out\n{deadline}{}egress:\n  out:\n    roots: [origin.pem]\n    {way}\n{}issuer: {{ \
-             chain: issuer.pem, key: issuer.key }}\nadmin: {{ bind: \"{}:0\" }}\nlog: {{ format: \
+             chain: issuer.pem, key: issuer.key }}\nadmin: {{ bind: \"{}:0\", probe: off }}\nlog: {{ format: \
              json }}\n",
             plan.route,
             plan.egress,
