@@ -217,8 +217,11 @@ async fn steady(program: Program, drain: u64) -> Counts {
     workers.spawn(load.clone().steady(wire, 60));
     for _ in 0..2 {
         tokio::time::sleep(Duration::from_secs(1)).await;
+        // The relay waits a quarter of its time before it hands such a sender over.
+        let ends = tokio::time::Instant::now() + Duration::from_secs(drain / 4 + 2);
         let before = relay.hand_over().await;
         relay.left(before, drain + 20).await;
+        tokio::time::sleep_until(ends).await;
     }
     load.stop();
     within(60, workers.join_all()).await;
