@@ -147,7 +147,13 @@ fn verdict(out: &mut String, verdict: &Verdict) {
         Severity::Fail => AnsiColor::Red.on_default().bold(),
     };
     let word = verdict.severity.word().to_uppercase();
-    let _ = writeln!(out, "{style}{word}{style:#} {} (hop: {})", verdict.code, verdict.hop);
+    // A path that works has no code and no hop worth naming.
+    let said = if verdict.severity == Severity::Ok {
+        String::new()
+    } else {
+        format!(" {} (hop: {})", verdict.code, verdict.hop)
+    };
+    let _ = writeln!(out, "{style}{word}{style:#}{said}");
     wrapped(out, &verdict.sentence, 2);
     if !verdict.action.is_empty() {
         wrapped(out, &format!("> {}", verdict.action), 2);
