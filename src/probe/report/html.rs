@@ -242,14 +242,14 @@ fn picture(target: &TargetReport) -> String {
         let (class, word) = match broken {
             Some(broken) if index == broken && fails => ("fail", "broken here"),
             Some(broken) if index == broken => ("warn", "look here"),
+            Some(_) | None if station.hops.contains(&Hop::Resolver) && !asked(target) => {
+                ("idle", "not asked")
+            }
             // The fault may lie before a station that answered: missing credentials, a clock.
             Some(broken) if index > broken && fails && reached(target, station) => {
                 ("ok", "reached")
             }
             Some(broken) if index > broken && fails => ("idle", "not reached"),
-            Some(_) | None if station.hops.contains(&Hop::Resolver) && !asked(target) => {
-                ("idle", "not asked")
-            }
             Some(_) | None => ("ok", "works"),
         };
         let x = index * step;
