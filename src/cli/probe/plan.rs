@@ -14,7 +14,7 @@ use crate::probe::ask::Ask;
 use crate::probe::ground::{Ground, GroundError, Parts, apart};
 use crate::probe::ladder::Aim;
 use crate::probe::through::Sender;
-use crate::probe::unit::Environment;
+use crate::probe::unit::{Environment, Trust};
 use crate::provider::{PresetHost, Provider};
 
 /// What stands behind `--proxy` without a password file.
@@ -49,18 +49,37 @@ pub(super) fn sender(args: &Args, relay: &Authority) -> Result<Sender, Problem> 
     let known = WORDS.iter().find(|(known, _)| *known == word);
     let name = known.and_then(|(_, hosts)| hosts.first().copied()).unwrap_or(word);
     let host = name.parse().map_err(|error| Problem::Usage(format!("{name:?}: {error}")))?;
-    let mut sources = vec![RootSource::Bundled];
-    sources.extend(args.roots.iter().chain(&args.inspection_roots).cloned().map(RootSource::File));
-    // A sender trusts what its system trusts; a system without certificates has the bundled ones.
-    let with_system: Vec<_> = sources.iter().cloned().chain([RootSource::System]).collect();
-    let loaded = roots::load(&with_system).or_else(|_without_system| roots::load(&sources));
     let environment = match (&args.unit, &args.root) {
         (None, _) => Environment::ours(),
         (Some(unit), None) => Environment::of_unit(unit)?,
         (Some(unit), Some(root)) => Environment::of_files(unit, root)?,
     };
+    let Trust { files, system, mut notes } = environment.trust(args.root.as_deref());
+    let given = args.roots.iter().chain(&args.inspection_roots).cloned();
+    let mut sources: Vec<_> = given.map(RootSource::File).collect();
+    for file in files {
+        let one = RootSource::File(file.clone());
+        match roots::load(std::slice::from_ref(&one)) {
+            Ok(_) => sources.push(one),
+            Err(error) => notes.push(format!(
+                "{} cannot be read, so the sender trusts nothing in it: {error}.",
+                file.display()
+            )),
+        }
+    }
+    // A sender trusts what its system trusts; a system without certificates has the bundled ones.
+    let loaded = if system {
+        sources.push(RootSource::System);
+        roots::load(&sources).or_else(|_without_system| {
+            sources.pop();
+            sources.push(RootSource::Bundled);
+            roots::load(&sources)
+        })
+    } else {
+        roots::load(&sources)
+    };
     let roots = loaded.map_err(GroundError::from)?;
-    Ok(Sender { relay: relay.clone(), host, roots, environment })
+    Ok(Sender { relay: relay.clone(), host, roots, environment, notes })
 }
 
 /// A configuration for what the command line names; the same checks as relay.yaml's apply.
