@@ -14,14 +14,16 @@ use crate::upstream::dial::{Dialer, DialerError, Patience};
 use crate::upstream::ourselves::Ourselves;
 use crate::upstream::proxy_auth::latch::Latches;
 
-/// A probe is more patient than a push: a slow hop is to be named, not to be missed. The sum with
-/// SETTINGS, PING and request stays below [`super::WHOLE`].
+/// A probe is at least as patient as a push: a slow hop is to be named, not to be missed. The
+/// whole with SETTINGS, PING and request stays below [`super::WHOLE`].
 const PATIENCE: Patience = Patience {
     resolve: Duration::from_millis(1500),
     tcp: Duration::from_millis(2500),
     proxy_tls: Duration::from_millis(1500),
-    connect: Duration::from_millis(3500),
-    tls: Duration::from_millis(2500),
+    connect: Duration::from_millis(4500),
+    connect_elsewhere: Duration::from_millis(4500),
+    tls: Duration::from_millis(3500),
+    whole: Duration::from_secs(8),
 };
 
 /// Why there is nothing to stand on.

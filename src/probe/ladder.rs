@@ -16,7 +16,7 @@ use super::findings::{Answer, Controls, Failure, Findings, Shown};
 use super::ground::Ground;
 use super::rung::{Outcome, Recorder, millis};
 use crate::config::{Egress, EgressName, NextHop, Protocol, Route, RouteHost, Scheme};
-use crate::hop::{Fact, HopError, HopErrorKind, Stage, Unobserved, clean, marks};
+use crate::hop::{Fact, Hop, HopError, HopErrorKind, Stage, Unobserved, clean, marks};
 use crate::names::Authority;
 use crate::upstream::connection::{Connection, ExchangeFailure};
 use crate::upstream::dial::{Dialed, Offer, Target};
@@ -266,7 +266,7 @@ async fn http2(
     }
     if let Some(goaway) = connection.log.goaway() {
         let kind = HopErrorKind::GoAway { code: goaway.code, reason: goaway.reason };
-        return Err(HopError::new(crate::hop::Hop::Origin, Stage::Ping, kind));
+        return Err(HopError::new(Hop::Origin, Stage::Ping, kind));
     }
     Ok(())
 }
@@ -335,9 +335,35 @@ async fn again(
 ) -> Result<Response<Bytes>, HopError> {
     let target = aim.target(&aim.origin, aim.offer(), aim.h2_only, until);
     let dialed = ground.dialer.dial(&target, &Unobserved).await?;
+    request(aim, &aim.origin, dialed, until, large).await
+}
+
+/// Whether the provider itself answers on this connection: one that only shakes hands carries no
+/// push.
+pub async fn serves(
+    aim: &Aim,
+    to: &Authority,
+    dialed: Dialed,
+    until: Instant,
+) -> Result<(), HopError> {
+    let response = request(aim, to, dialed, until, true).await?;
+    if aim.ask.judge(&response).genuine {
+        return Ok(());
+    }
+    let kind = HopErrorKind::Protocol("the answer is not the provider's".to_owned());
+    Err(HopError::new(Hop::Origin, Stage::Request, kind))
+}
+
+async fn request(
+    aim: &Aim,
+    to: &Authority,
+    dialed: Dialed,
+    until: Instant,
+    large: bool,
+) -> Result<Response<Bytes>, HopError> {
     let parts = (dialed.io, dialed.facts);
     let connection = Connection::open(2, parts, NO_PING, &Unobserved, Rc::new(|| {})).await?;
-    let request = aim.ask.request(&aim.origin, aim.scheme == Scheme::Https, large);
+    let request = aim.ask.request(to, aim.scheme == Scheme::Https, large);
     let deadline = until.min(Instant::now() + REQUEST);
     let asked = connection.exchange(&request, deadline).await;
     connection.retire();

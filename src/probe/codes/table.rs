@@ -341,6 +341,10 @@ codes! {
         "h2 is agreed on with {host} {way}, and the connection is cut at the HTTP/2 preface ({detail}).",
         "Ask {vendor} what cuts HTTP/2 to {host}; or to exempt {host}:{port} from inspection. {knob}",
         "The connection ends before SETTINGS.";
+    H2Broken "h2_broken" Fail [BeyondProxy Origin Inspector]
+        "h2 is agreed on with {host} {way}, and what comes breaks the rules of HTTP/2 ({detail}).",
+        "Ask {vendor} for real HTTP/2 support, or to exempt {host}:{port} from inspection. {knob}",
+        "A frame or a setting that RFC 9113 forbids: a box between writes HTTP/2 anew, and wrongly.";
     SettingsValue "settings_value" Fail [BeyondProxy Origin Inspector]
         "A box between trips over one of the relay's SETTINGS: with none HTTP/2 to {host} {way} starts, with ours it does not.",
         "Ask {vendor} for an update of its HTTP/2, or to exempt {host}:{port} from inspection. {knob}",

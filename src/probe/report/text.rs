@@ -113,6 +113,10 @@ fn shown(rung: &Rung) -> String {
         }
         "clock" => text("what"),
         "control:idle" => format!("{} s idle, alive: {}", text("seconds"), text("alive")),
+        "control:no-alpn" | "control:both-alpn" if rung.result == Outcome::Pass => {
+            let alpn = if evidence.contains_key("alpn") { text("alpn") } else { "none".to_owned() };
+            format!("TLS works, ALPN chosen: {alpn}")
+        }
         stage if stage.starts_with("control:") => match evidence.get("with") {
             Some(_) if rung.result == Outcome::Pass => format!("{} works", text("with")),
             Some(_) => format!("{}: {}", text("with"), text("error")),

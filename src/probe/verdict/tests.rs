@@ -268,6 +268,14 @@ fn refusal_rows() -> Vec<Row> {
         (refused(503, None), Code::Gateway, Hop::BeyondProxy),
         (refused(504, None), Code::BehindTimeout, Hop::BeyondProxy),
         (refused(500, None), Code::ProxyBroken, Hop::Proxy),
+        (with(refused(503, None), other(503)), Code::Gateway, Hop::Proxy),
+        // tinyproxy's word for an origin that it cannot reach.
+        (
+            with(refused(500, None), |f| f.controls = other_host(None)),
+            Code::Gateway,
+            Hop::BeyondProxy,
+        ),
+        (with(refused(500, None), other(500)), Code::ProxyBroken, Hop::Proxy),
         (refused(429, None), Code::ProxyBusy, Hop::Proxy),
         (refused(302, None), Code::PortalRedirect, Hop::Portal),
         (refused(511, None), Code::PortalRedirect, Hop::Portal),
@@ -366,6 +374,20 @@ fn http2_rows() -> Vec<Row> {
         (with(settings(K::Timeout), inspected), Code::H2Swallowed, Hop::Inspector),
         (settings(text("HTTP/2")), Code::H2Http1, Hop::BeyondProxy),
         (settings(K::Closed), Code::H2Closed, Hop::BeyondProxy),
+        (
+            with(settings(K::Closed), |f| {
+                let cause = "received fatal alert: CertificateRequired";
+                f.failure.as_mut().unwrap().cause = Some(cause.to_owned());
+            }),
+            Code::TlsAlert,
+            Hop::BeyondProxy,
+        ),
+        (settings(K::Protocol("a bad frame".into())), Code::H2Broken, Hop::BeyondProxy),
+        (
+            with(asked(K::Protocol("a bad setting".into())), |f| f.alpn = Some("h2".into())),
+            Code::H2Broken,
+            Hop::BeyondProxy,
+        ),
         (
             with(settings(K::Closed), |f| f.controls.bare_settings = Some(true)),
             Code::SettingsValue,

@@ -91,6 +91,8 @@ fn certificate(findings: &Findings, failure: &Failure, reason: CertificateFault)
         }
         CertificateFault::UnknownIssuer if is_self_signed(failure) => judged(Code::SelfSigned),
         CertificateFault::UnknownIssuer => judged(Code::InspectorUnknown),
+        // What `openssl req -x509` makes is a root, too, and no server's.
+        CertificateFault::Other if is_self_signed(failure) => judged(Code::SelfSigned),
         CertificateFault::Other => judged(Code::CertOther),
     }
 }
@@ -162,9 +164,18 @@ pub(super) fn settings(findings: &Findings, failure: &Failure) -> Judged {
         HopErrorKind::GoAway { .. } => {
             Judged::new(Code::GoAway).at(far_end(findings)).detail(text(failure))
         }
-        HopErrorKind::Closed | HopErrorKind::Protocol(_) | HopErrorKind::Reset { .. } => {
-            Judged::new(Code::H2Closed).at(hop).detail(text(failure))
-        }
+        HopErrorKind::Protocol(_) => Judged::new(Code::H2Broken).at(hop).detail(text(failure)),
+        HopErrorKind::Closed | HopErrorKind::Reset { .. } => match late_alert(findings, failure) {
+            Some(alert) => Judged::new(Code::TlsAlert).at(far_end(findings)).detail(alert),
+            None => Judged::new(Code::H2Closed).at(hop).detail(text(failure)),
+        },
         _ => super::connect::unexplained(failure),
     }
+}
+
+/// In TLS 1.3 the server judges the client's certificate after the handshake (RFC 8446 §4.4.2.4),
+/// so its alert comes where SETTINGS should.
+fn late_alert(findings: &Findings, failure: &Failure) -> Option<String> {
+    let first = failure.cause.clone().filter(|cause| cause.contains("fatal alert"));
+    first.or_else(|| findings.controls.late_alert.clone())
 }

@@ -31,6 +31,8 @@ PACKAGES = {
     "dnsmasq-base": "/usr/sbin/dnsmasq",
     "haproxy": "/usr/sbin/haproxy",
     "tinyproxy-bin": "/usr/bin/tinyproxy",
+    "nginx-light": "/usr/sbin/nginx",
+    "libfaketime": "/usr/lib/*/faketime/libfaketime.so.1",
     "krb5-kdc": "/usr/sbin/krb5kdc",
     "krb5-admin-server": "/usr/sbin/kadmin.local",
     "krb5-user": "/usr/bin/kinit",
