@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::{Admin, Secret};
 use crate::metrics::Metrics;
+use crate::probe::patrol::{Seen, Verdicts};
 
 mod guard;
 mod page;
@@ -88,8 +89,11 @@ impl Readiness {
 pub enum Question {
     /// What is going on? The page draws from it: `listeners` (`name`, `bind`, `connections`),
     /// `routes` (`name`, `provider`, `hosts`, `egress`), `egress` (`name`, `proxies`, `state`,
-    /// `latched`), `lanes` (`origin`, `egress`, `connections`, `protocol`, `down_ms`, `queued`).
+    /// `latched`), `lanes` (`origin`, `egress`, `connections`, `protocol`, `down_ms`, `queued`), `paths`
+    /// (`origin`, `egress`, `failing`, `last_success`, `last_failure`).
     Status(oneshot::Sender<Value>),
+    /// What have pushes told of every path?
+    Paths(oneshot::Sender<Vec<Seen>>),
     /// Forget that the credentials of an egress failed; `false` = there is no such egress.
     ClearLatch {
         /// Its name.
@@ -110,6 +114,13 @@ pub fn questions() -> (Asker, mpsc::Receiver<Question>) {
 }
 
 impl Asker {
+    /// What pushes have told of every path; `None` where the data plane does not answer.
+    pub async fn paths(&self) -> Option<Vec<Seen>> {
+        let (reply, answer) = oneshot::channel();
+        self.0.try_send(Question::Paths(reply)).ok()?;
+        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+    }
+
     async fn status(&self) -> Option<Value> {
         let (reply, answer) = oneshot::channel();
         self.0.try_send(Question::Status(reply)).ok()?;
@@ -136,6 +147,17 @@ pub struct Site {
     pub readiness: Arc<Readiness>,
     /// `/status`, `/` and the latch.
     pub asker: Asker,
+    /// What the relay's own ladders came to.
+    pub verdicts: Arc<Verdicts>,
+}
+
+impl Site {
+    /// The data plane's status, and the verdicts beside it.
+    async fn status(&self) -> Option<Value> {
+        let mut status = self.asker.status().await?;
+        status["probes"] = self.verdicts.report().into();
+        Some(status)
+    }
 }
 
 /// Serves until `stop` ends, then closes the socket at once; open connections die with the

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch as shared};
 
 use crate::admin::{self, Asker, Readiness};
 use crate::config::material::Material;
@@ -19,17 +19,22 @@ use crate::config::{Admin, Config};
 use crate::downstream::admit::DownstreamCounters;
 use crate::downstream::listener;
 use crate::metrics::Metrics;
+use crate::probe::patrol::Verdicts;
 use crate::relay::Records;
 use crate::telemetry::{AccessLog, Audit, Dropped};
 use crate::upstream::ourselves::Ourselves;
+use crate::upstream::proxy_auth::latch::Latches;
 
 mod loaded;
+mod paths;
+pub mod patrol;
 mod plane;
 mod status;
 mod tunnels;
 pub mod watch;
 
 pub use loaded::{Loaded, LoadedError};
+use patrol::Patrol;
 use plane::{Order, Plane};
 
 /// A predecessor releases its sockets at SIGTERM as soon as its threads come to it: on a loaded
@@ -99,7 +104,11 @@ pub struct Running {
     pub metrics: Arc<Metrics>,
     /// Who we are, for loops.
     pub own: Arc<Ourselves>,
+    /// What the relay's own ladders came to.
+    pub verdicts: Arc<Verdicts>,
     loaded: Loaded,
+    told: shared::Sender<Loaded>,
+    latches: Arc<Latches>,
     orders: mpsc::Sender<Order>,
     thread: JoinHandle<()>,
     records: Records,
@@ -149,9 +158,15 @@ impl Bound {
         let (asker, questions) = admin::questions();
         let (orders, taken) = mpsc::channel(ORDERS);
         let (ready, started) = std::sync::mpsc::channel();
+        let latches = Arc::new(Latches::default());
         let plane = {
-            let (loaded, own, records) = (loaded.clone(), own.clone(), records.clone());
-            move || Plane::run(loaded, sockets, own, records, counters, questions, taken, &ready)
+            let (loaded, own, latches) = (loaded.clone(), own.clone(), latches.clone());
+            let records = records.clone();
+            move || {
+                Plane::run(
+                    loaded, sockets, own, latches, records, counters, questions, taken, &ready,
+                );
+            }
         };
         let thread = std::thread::Builder::new().name("data".into()).spawn(plane)?;
         started.recv().map_err(|_ended| StartError::Ended)??;
@@ -164,7 +179,10 @@ impl Bound {
             readiness,
             metrics,
             own,
+            verdicts: Arc::default(),
+            told: shared::Sender::new(loaded.clone()),
             loaded,
+            latches,
             orders,
             thread,
             records,
@@ -180,6 +198,18 @@ impl Running {
         &self.loaded
     }
 
+    /// Who climbs ladders while the relay runs; to be run on the control plane.
+    pub fn patrol(&self) -> Patrol {
+        Patrol {
+            asker: self.asker.clone(),
+            loaded: self.told.subscribe(),
+            own: self.own.clone(),
+            latches: self.latches.clone(),
+            metrics: self.metrics.clone(),
+            verdicts: self.verdicts.clone(),
+        }
+    }
+
     /// Serves another configuration from now on, or goes on as before. All or nothing: the new
     /// sockets are open and the new certificates minted before anything changes.
     pub async fn reload(&mut self, config: Config, material: Material) -> Result<(), StartError> {
@@ -191,6 +221,7 @@ impl Running {
         self.orders.send(order).await.map_err(|_ended| StartError::Ended)?;
         self.addresses = answer.await.map_err(|_ended| StartError::Ended)??;
         loaded.tell(&self.own);
+        self.told.send_replace(loaded.clone());
         self.loaded = loaded;
         self.note_leaves();
         Ok(())

@@ -455,6 +455,8 @@ pub struct Admin {
     pub networks: Vec<IpNet>,
     /// Required of everybody but loopback.
     pub token: Option<SecretSource>,
+    /// A running relay climbs ladders by itself where pushes fail.
+    pub probe: bool,
 }
 
 impl Admin {

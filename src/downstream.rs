@@ -31,6 +31,7 @@ use crate::config::Listener;
 use crate::names::{Host, HostName};
 use crate::relay::Permit;
 use crate::relay::outcome::RelayError;
+use crate::relay::permit::bearer::Memo;
 
 /// What is known of a connection once it may carry requests.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub struct Sender {
     pub tls: Option<SenderTls>,
     /// The target of the CONNECT that led here.
     pub connect_target: Option<crate::names::Authority>,
+    /// Its provider token, read once.
+    pub bearer: Memo,
 }
 
 /// What the TLS handshake with a sender taught.

@@ -9,8 +9,10 @@ use std::fmt;
 use crate::names::Authority;
 
 mod finding;
+mod marks;
 
 pub use finding::{Fact, Finding, Observe, TlsFacts, Unobserved};
+pub use marks::marks;
 
 /// A party on the path of a push; a closed set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -155,6 +157,8 @@ pub struct ProxyRefusal {
     pub offered: Vec<String>,
     /// Squid's `X-Squid-Error`.
     pub squid_error: Option<String>,
+    /// What its people can find it by ([`marks`]), its `Date` too.
+    pub marks: Vec<(String, String)>,
     /// The first bytes of the page.
     pub page: String,
 }

@@ -18,10 +18,13 @@
 //! | `pushrelay_queued` | egress | pushes waiting in lanes |
 //! | `pushrelay_dials_total` | egress, result, hop, stage | dials; result is `ok` or `failed` |
 //! | `pushrelay_certificate_expiry_timestamp_seconds` | kind, name | end of validity, seconds since the epoch |
+//! | `pushrelay_probe_verdict` | origin, egress, severity, code, hop | 1 for the latest verdict of a ladder that the relay climbed by itself |
+//! | `pushrelay_reloads_total` | result | configurations and files read again; result is `ok` or `failed`, and then the old ones go on |
 //! | `pushrelay_log_lines_dropped_total` | | lines that no log could take |
 //!
 //! Labels come from the configuration and from closed sets, never from a sender or a peer.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -35,6 +38,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::hop::{Hop, HopError, Stage};
+use crate::probe::verdict::Verdict;
 use crate::relay::outcome::{Outcome, Refusal};
 use crate::telemetry::Dropped;
 
@@ -109,9 +113,23 @@ struct DialLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ExpiryLabels {
     kind: &'static str,
     name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VerdictLabels {
+    origin: String,
+    egress: String,
+    severity: &'static str,
+    code: &'static str,
+    hop: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -139,7 +157,11 @@ pub struct Metrics {
     upstream_connections: Family<ProtocolLabels, Gauge>,
     queued: Family<EgressLabel, Gauge>,
     dials: Family<DialLabels, Counter>,
+    reloads: Family<ResultLabel, Counter>,
     expiry: Family<ExpiryLabels, Gauge>,
+    verdicts: Family<VerdictLabels, Gauge>,
+    /// The labels in use, by origin and egress: a verdict takes the place of the one before.
+    judged: Mutex<BTreeMap<(String, String), VerdictLabels>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -193,7 +215,10 @@ impl Metrics {
             upstream_connections: Family::default(),
             queued: Family::default(),
             dials: Family::default(),
+            reloads: Family::default(),
             expiry: Family::default(),
+            verdicts: Family::default(),
+            judged: Mutex::default(),
         };
         metrics.register(dropped);
         metrics
@@ -224,8 +249,11 @@ impl Metrics {
         to.register("upstream_connections", "Open upstream connections", upstream);
         to.register("queued", "Pushes waiting in lanes", self.queued.clone());
         to.register("dials", "Dials", self.dials.clone());
+        to.register("reloads", "Configurations and files read again", self.reloads.clone());
         let name = "certificate_expiry_timestamp_seconds";
         to.register(name, "End of validity, seconds since the epoch", self.expiry.clone());
+        let verdicts = self.verdicts.clone();
+        to.register("probe_verdict", "The latest verdict of a path", verdicts);
         to.register_collector(Box::new(DroppedLines(dropped)));
     }
 
@@ -309,9 +337,35 @@ impl Metrics {
         counter.inc_by(total.saturating_sub(counter.get()));
     }
 
+    /// A configuration or files were read again; `false` where the old ones go on.
+    pub fn reloaded(&self, taken: bool) {
+        let result = if taken { "ok" } else { "failed" };
+        self.reloads.get_or_create(&ResultLabel { result }).inc();
+    }
+
     /// End of a certificate's validity; `kind` is `leaf`, `issuer` or `identity`.
     pub fn set_expiry(&self, kind: &'static str, name: &str, not_after: i64) {
         self.expiry.get_or_create(&ExpiryLabels { kind, name: name.to_owned() }).set(not_after);
+    }
+
+    /// The latest verdict of a path; `None` where it holds no more.
+    pub fn set_verdict(&self, origin: &str, egress: &str, verdict: Option<&Verdict>) {
+        let mut judged = self.judged.lock().expect("nobody panics while holding it");
+        let key = (origin.to_owned(), egress.to_owned());
+        if let Some(before) = judged.remove(&key) {
+            self.verdicts.remove(&before);
+        }
+        if let Some(verdict) = verdict {
+            let labels = VerdictLabels {
+                origin: origin.to_owned(),
+                egress: egress.to_owned(),
+                severity: verdict.severity.word(),
+                code: verdict.code,
+                hop: verdict.hop,
+            };
+            self.verdicts.get_or_create(&labels).set(1);
+            judged.insert(key, labels);
+        }
     }
 
     /// Everything in the OpenMetrics text format.
@@ -406,6 +460,7 @@ mod tests {
         metrics.set_lanes("corporate", 2, 7);
         metrics.set_upstream_connections("corporate", "h2", 4);
         metrics.set_dials("corporate", None, 1);
+        metrics.reloaded(false);
         metrics.set_expiry("issuer", "relay", 1_800_000_000);
         let text = metrics.encode();
         for line in [
@@ -424,6 +479,7 @@ mod tests {
             "pushrelay_upstream_connections{egress=\"corporate\",protocol=\"h2\"} 4",
             "pushrelay_queued{egress=\"corporate\"} 7",
             "pushrelay_dials_total{egress=\"corporate\",result=\"ok\",hop=\"none\",stage=\"\"} 1",
+            "pushrelay_reloads_total{result=\"failed\"} 1",
             "pushrelay_certificate_expiry_timestamp_seconds{kind=\"issuer\",name=\"relay\"} 1800000000",
             "pushrelay_log_lines_dropped_total 1",
         ] {

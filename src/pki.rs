@@ -139,7 +139,11 @@ fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(san)) = certificate.subject_alternative_name() else {
         return Vec::new();
     };
-    let name = |name: &GeneralName<'_>| match name {
+    san.value.general_names.iter().filter_map(dns_name).collect()
+}
+
+fn dns_name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
         GeneralName::DNSName(dns) => Some(dns.to_ascii_lowercase()),
         GeneralName::OtherName(..)
         | GeneralName::RFC822Name(_)
@@ -150,8 +154,7 @@ fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
         | GeneralName::IPAddress(_)
         | GeneralName::RegisteredID(_)
         | GeneralName::Invalid(..) => None,
-    };
-    san.value.general_names.iter().filter_map(name).collect()
+    }
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

@@ -8,12 +8,15 @@
 pub mod address;
 pub mod ask;
 pub mod baseline;
+pub mod clock;
 pub mod codes;
+pub mod command;
 pub mod control;
 pub mod evidence;
 pub mod findings;
 pub mod ground;
 pub mod ladder;
+pub mod patrol;
 pub mod report;
 pub mod rung;
 pub mod through;
@@ -79,34 +82,43 @@ pub async fn probe(ground: &Ground, aims: &[Aim], wishes: Wishes, told: &Told<'_
     Report::new(targets)
 }
 
-async fn one(ground: &Ground, aim: &Aim, wishes: Wishes) -> TargetReport {
+/// Climbs one ladder, its control rungs and the clock.
+pub async fn one(ground: &Ground, aim: &Aim, wishes: Wishes) -> TargetReport {
     let until = Instant::now() + WHOLE;
     let recorder = Recorder::default();
     let mut findings = ladder::climb(ground, aim, wishes, until, &recorder).await;
     if findings.failure.is_some() || findings.answer.as_ref().is_some_and(|it| !it.genuine) {
         control::climb(ground, aim, wishes, until, &mut findings, &recorder).await;
     }
-    finished(aim, findings, recorder)
+    clock::look(ground, aim, until, &mut findings, &recorder).await;
+    finished(ground, aim, findings, recorder)
 }
 
 fn skipped(aim: &Aim, ground: &Ground, failure: &findings::Failure) -> TargetReport {
     let recorder = Recorder::default();
     let mut findings = ladder::blank(ground, aim);
-    recorder.failed(failure, 0, &aim.origin, findings.proxy.as_ref());
+    recorder.failed(failure, 0);
     findings.failure = Some(failure.clone());
-    finished(aim, findings, recorder)
+    finished(ground, aim, findings, recorder)
 }
 
-fn finished(aim: &Aim, findings: findings::Findings, recorder: Recorder) -> TargetReport {
+fn finished(
+    ground: &Ground,
+    aim: &Aim,
+    findings: findings::Findings,
+    recorder: Recorder,
+) -> TargetReport {
     let verdict = verdict::judge(&findings);
     let hop = hop_of(verdict.hop);
-    let rungs = recorder.finish(&findings, hop);
+    let dialled = command::Dialled::new(ground, aim, &recorder);
+    let rungs = recorder.finish(&findings, hop, Some(&dialled));
     TargetReport {
         origin: aim.origin.to_string(),
         egress: aim.egress.to_string(),
         proxy: findings.proxy.as_ref().map(ToString::to_string),
         rungs,
         verdict,
+        notes: Vec::new(),
         findings,
     }
 }

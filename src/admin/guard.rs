@@ -77,8 +77,12 @@ mod tests {
 
     #[test]
     fn loopback_then_networks_then_token_and_never_a_foreign_host() {
-        let admin =
-            Admin { bind: None, networks: vec!["10.0.0.0/8".parse().unwrap()], token: None };
+        let admin = Admin {
+            bind: None,
+            networks: vec!["10.0.0.0/8".parse().unwrap()],
+            token: None,
+            probe: true,
+        };
         let token = Secret::new(b"right".to_vec());
         for (peer, host, path, bearer, with_token, expected) in [
             ("127.0.0.1:1", "127.0.0.1:9380", "/status", "", true, 200),

@@ -40,11 +40,11 @@ pub(super) async fn answer(
             Err(why) => refused(StatusCode::SERVICE_UNAVAILABLE, why),
         },
         "/metrics" => made(StatusCode::OK, OPEN_METRICS, site.metrics.encode()),
-        "/status" => match site.asker.status().await {
+        "/status" => match site.status().await {
             Some(status) => made(StatusCode::OK, JSON, format!("{status:#}\n")),
             None => busy(),
         },
-        "/" => match site.asker.status().await {
+        "/" => match site.status().await {
             Some(status) => made(StatusCode::OK, HTML, page::render(&status)),
             None => busy(),
         },

@@ -24,6 +24,7 @@ async fn start() -> Running {
                 Question::Status(reply) => {
                     let _ = reply.send(json!({ "listeners": [{ "name": "dmz" }] }));
                 }
+                Question::Paths(reply) => drop(reply.send(Vec::new())),
                 Question::ClearLatch { egress, done } => {
                     let _ = done.send(egress == "corporate & co");
                 }
@@ -32,11 +33,12 @@ async fn start() -> Running {
     });
     let readiness = Arc::new(Readiness::default());
     let site = Arc::new(Site {
-        admin: Admin { bind: Some(address), networks: Vec::new(), token: None },
+        admin: Admin { bind: Some(address), networks: Vec::new(), token: None, probe: true },
         token: None,
         metrics: Arc::new(Metrics::new(Dropped::default())),
         readiness: Arc::clone(&readiness),
         asker,
+        verdicts: Arc::default(),
     });
     let (stop, stopped) = oneshot::channel::<()>();
     let served = tokio::spawn(serve(listener, site, async move {

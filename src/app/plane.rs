@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::loaded::{Loaded, LoadedError};
+use super::paths::Paths;
 use super::tunnels::Tunnels;
 use super::{Socket, StartError, status};
 use crate::admin::Question;
@@ -27,6 +28,7 @@ use crate::upstream::dial::{DialFacts, Dialer, Target};
 use crate::upstream::lane::DialOrigin;
 use crate::upstream::lanes::{Lanes, Wiring};
 use crate::upstream::ourselves::Ourselves;
+use crate::upstream::proxy_auth::latch::Latches;
 use crate::upstream::{Answered, Push, Unanswered};
 
 /// Before the drain deadline cuts connections, whoever still waits in a lane is told: time for the
@@ -53,15 +55,23 @@ type TheFront = Front<TheRelay, Tunnels>;
 
 /// The lanes as the relay sends through them.
 #[derive(Debug)]
-pub(super) struct TheLanes(pub(super) Rc<Lanes<Dialer>>);
+pub(super) struct TheLanes {
+    pub(super) lanes: Rc<Lanes<Dialer>>,
+    pub(super) paths: Rc<Paths>,
+}
 
 impl Upstream for TheLanes {
     async fn send(&self, push: Push) -> Result<Answered, Unanswered> {
-        self.0.send(&push).await
+        let sent = self.lanes.send(&push).await;
+        match &sent {
+            Ok(_) => self.paths.worked(&push.route, &push.host),
+            Err(unanswered) => self.paths.failed(&push.route, &push.host, &unanswered.cause),
+        }
+        sent
     }
 
     fn down_for(&self, towards: Towards<'_>) -> Option<Duration> {
-        self.0.down_for(towards.route, towards.host, towards.credential)
+        self.lanes.down_for(towards.route, towards.host, towards.credential)
     }
 }
 
@@ -97,6 +107,7 @@ pub(super) struct Plane {
     relay: Rc<TheRelay>,
     front: Rc<TheFront>,
     serving: HashMap<SocketAddr, Serving>,
+    paths: Rc<Paths>,
     started: Instant,
 }
 
@@ -107,6 +118,7 @@ impl Plane {
         loaded: Loaded,
         sockets: Vec<Socket>,
         own: Arc<Ourselves>,
+        latches: Arc<Latches>,
         records: Records,
         counters: Arc<DownstreamCounters>,
         questions: mpsc::Receiver<Question>,
@@ -124,7 +136,7 @@ impl Plane {
         };
         let local = LocalSet::new();
         local.block_on(&runtime, async move {
-            match Self::set_up(loaded, sockets, own, records, counters) {
+            match Self::set_up(loaded, sockets, own, latches, records, counters) {
                 Ok(plane) => {
                     let _ = ready.send(Ok(()));
                     plane.serve(questions, orders).await;
@@ -140,14 +152,17 @@ impl Plane {
         loaded: Loaded,
         sockets: Vec<Socket>,
         own: Arc<Ourselves>,
+        latches: Arc<Latches>,
         records: Records,
         counters: Arc<DownstreamCounters>,
     ) -> Result<Self, StartError> {
-        let dialer = Dialer::new(&loaded.config, &loaded.material, own.clone())
+        let dialer = Dialer::sharing(&loaded.config, &loaded.material, own.clone(), latches)
             .map_err(LoadedError::from)?;
         let lanes = Lanes::new(wiring(dialer, &loaded));
         let plan = Plan::new(&loaded.config, &loaded.material);
-        let relay = Rc::new(Relay::new(plan, TheLanes(lanes.clone()), records.clone()));
+        let paths = Rc::new(Paths::default());
+        let ways = TheLanes { lanes: lanes.clone(), paths: paths.clone() };
+        let relay = Rc::new(Relay::new(plan, ways, records.clone()));
         let behind = behind(&loaded, &relay, &lanes);
         let front = Front::new(behind, loaded.config.limits.connections, counters.clone());
         let mut plane = Self {
@@ -159,6 +174,7 @@ impl Plane {
             relay,
             front,
             serving: HashMap::new(),
+            paths,
             started: Instant::now(),
         };
         let runtimes = plane.runtimes(&plane.loaded)?;
@@ -248,6 +264,9 @@ impl Plane {
             Question::Status(reply) => {
                 let _ = reply.send(self.status());
             }
+            Question::Paths(reply) => {
+                let _ = reply.send(self.paths.seen(&self.loaded.config));
+            }
             Question::ClearLatch { egress, done } => {
                 let name = EgressName(egress.into());
                 let known = self.loaded.config.egress.contains_key(&name);
@@ -267,6 +286,7 @@ impl Plane {
             counters: &self.counters,
             under_way: self.relay.under_way(),
             uptime: self.started.elapsed(),
+            paths: &self.paths,
         })
     }
 
@@ -286,6 +306,7 @@ impl Plane {
         self.relay.replace_plan(Plan::new(&loaded.config, &loaded.material));
         let behind = behind(&loaded, &self.relay, &self.lanes);
         self.front.replace(behind, loaded.config.limits.connections);
+        self.paths.keep(&loaded.config);
         self.loaded = loaded;
         let mut asked: HashMap<SocketAddr, String> = HashMap::new();
         for listener in &self.loaded.config.listeners {

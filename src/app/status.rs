@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Loaded;
+use super::paths::Paths;
 use crate::config::{Egress, Route};
 use crate::downstream::admit::{DownstreamCounters, Refused};
 use crate::metrics::Metrics;
@@ -22,6 +23,7 @@ pub(super) struct Facts<'a> {
     pub(super) counters: &'a DownstreamCounters,
     pub(super) under_way: usize,
     pub(super) uptime: Duration,
+    pub(super) paths: &'a Paths,
 }
 
 /// The status. Names of the configuration and figures only: no sender, no secret.
@@ -54,6 +56,7 @@ pub(super) fn report(facts: &Facts<'_>) -> Value {
         "routes": config.routes.iter().map(|route| route_report(route)).collect::<Vec<_>>(),
         "egress": egress,
         "lanes": lanes,
+        "paths": facts.paths.report(config),
         "exchanges_in_flight": facts.under_way,
         "senders": {
             "open": facts.counters.open(),

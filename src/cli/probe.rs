@@ -12,6 +12,7 @@ use anstream::{eprintln, print, println};
 
 use super::{EXIT_CONFIG, EXIT_USAGE};
 use crate::probe::baseline::{self, BaselineError};
+use crate::probe::clock;
 use crate::probe::codes::{self, Code};
 use crate::probe::ground::{Ground, GroundError};
 use crate::probe::ladder::Aim;
@@ -21,6 +22,8 @@ use crate::probe::{Told, Wishes, probe, through};
 
 mod plan;
 
+/// Alone it is no fault.
+const UNSYNCHRONISED: &str = "The kernel says that the clock of this machine is not synchronised.";
 /// Longest idle rung, seconds: firewalls that forget later than an hour do no harm.
 const MAX_IDLE: u64 = 3600;
 
@@ -112,6 +115,9 @@ fn climbed(args: &Args) -> Result<Report, Problem> {
         let (ground, aims) = plan::plan(args)?;
         runtime.block_on(tasks.run_until(climb(args, &ground, &aims)))
     };
+    if clock::synchronised() == Some(false) {
+        report.notes.push(UNSYNCHRONISED.to_owned());
+    }
     if let Some(before) = before {
         report.changes = baseline::changes(&before, &report);
     }

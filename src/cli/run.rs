@@ -67,7 +67,11 @@ pub fn run(args: Args) -> ExitCode {
         .enable_all()
         .build()
         .map_err(StartError::from)
-        .and_then(|runtime| runtime.block_on(serve(config, material, dropped)));
+        .and_then(|runtime| {
+            // Ladders are climbed on this thread too.
+            let tasks = tokio::task::LocalSet::new();
+            tasks.block_on(&runtime, serve(config, material, dropped))
+        });
     let code = match served {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -113,7 +117,9 @@ async fn serve(config: Config, material: Material, dropped: Dropped) -> Result<b
         Some(socket) => Some(serve_admin(&running, socket, stop_admin.clone())?),
     };
     announce(&running.addresses, admin_address)?;
+    let patrol = tokio::task::spawn_local(running.patrol().run());
     control(&mut running, &path, &mut signals).await;
+    patrol.abort();
     // A successor may bind at once, the admin port too.
     stop_admin.notify_one();
     if let Some(task) = admin_task {
@@ -148,6 +154,7 @@ fn serve_admin(
         metrics: running.metrics.clone(),
         readiness: running.readiness.clone(),
         asker: running.asker.clone(),
+        verdicts: running.verdicts.clone(),
     });
     Ok(tokio::spawn(async move {
         let stopped = async move { stop.notified().await };
@@ -204,7 +211,7 @@ async fn control(running: &mut Running, path: &Path, signals: &mut Signals) {
                     tell(&[NotifyState::Reloading]);
                     match Config::load(path) {
                         Ok(config) => reload(running, config, "relay.yaml").await,
-                        Err(invalid) => kept(&invalid),
+                        Err(invalid) => kept(running, &invalid),
                     }
                     seen = Fingerprints::of(&running.loaded().config);
                     tell(&[NotifyState::Ready]);
@@ -238,9 +245,11 @@ fn ticks(every: Duration) -> tokio::time::Interval {
 async fn reload(running: &mut Running, config: Config, what: &str) {
     let material = match Material::load(&config) {
         Ok(material) => material,
-        Err(invalid) => return kept(&invalid),
+        Err(invalid) => return kept(running, &invalid),
     };
-    match running.reload(config, material).await {
+    let done = running.reload(config, material).await;
+    running.metrics.reloaded(done.is_ok());
+    match done {
         Ok(()) => tracing::info!(what, "reloaded"),
         Err(error) => {
             let cause = error.source().map(ToString::to_string);
@@ -249,6 +258,7 @@ async fn reload(running: &mut Running, config: Config, what: &str) {
     }
 }
 
-fn kept(invalid: &Invalid) {
+fn kept(running: &Running, invalid: &Invalid) {
+    running.metrics.reloaded(false);
     tracing::error!(problems = %invalid, "not reloaded; the old configuration goes on");
 }

@@ -58,6 +58,7 @@ fn file(config: &Config) -> raw::File {
             bind: Some(config.admin.bind.map_or_else(|| "off".to_owned(), |bind| bind.to_string())),
             networks: Some(strings(&config.admin.networks)),
             token: config.admin.token.as_ref().map(secret),
+            probe: Some(if config.admin.probe { raw::Switch::On } else { raw::Switch::Off }),
         }),
         log: Some(log(config)),
         audit: Some(raw::Audit {

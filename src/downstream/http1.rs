@@ -78,7 +78,10 @@ pub async fn serve<IO, H>(
 {
     let socket = Socket::new(io, lease.clone());
     let ready = Instant::now();
-    Connection { socket, sender, handle, limits, lease, ready }.run().await;
+    let mut connection = Connection { socket, sender, handle, limits, lease, ready };
+    let linger = connection.run().await == Next::Linger;
+    // Boxed, as an exchange is: an idle connection shall not hold its state.
+    Box::pin(connection.socket.close(linger)).await;
 }
 
 struct Connection<IO, H> {
@@ -122,19 +125,18 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
     H: Handle,
 {
-    async fn run(mut self) {
-        let next = loop {
+    async fn run(&mut self) -> Next {
+        loop {
             self.socket.release();
             if self.socket.buf.is_empty() && !self.quiet().await {
-                break Next::Close;
+                return Next::Close;
             }
             // Boxed: an exchange's state is some kilobytes, an idle connection shall not hold it.
             match Box::pin(self.request()).await {
                 Next::Continue => {}
-                end @ (Next::Linger | Next::Close) => break end,
+                end @ (Next::Linger | Next::Close) => return end,
             }
-        };
-        self.socket.close(next == Next::Linger).await;
+        }
     }
 
     /// Waits for the first octets of a request; false: the connection ends in silence.

@@ -97,21 +97,40 @@ pub async fn serve<IO, H>(
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
     H: Handle,
 {
+    // Boxed, so that its state goes when it is done and the connection is not held twice.
+    let session = Box::pin(open(io, sender, handle, limits, lease)).await;
+    if let Some(mut session) = session {
+        session.run().await;
+    }
+}
+
+/// The preface and SETTINGS; `None` where they do not come.
+async fn open<IO, H>(
+    io: IO,
+    sender: Rc<Sender>,
+    handle: Rc<H>,
+    limits: Http2Limits,
+    lease: Lease,
+) -> Option<Box<Session<IO, H>>>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Handle,
+{
     let deadline = Instant::now() + limits.first_request;
     let handshake = builder(&limits).handshake(Guarded::new(io, limits.write));
     let opened = tokio::select! {
         opened = timeout_at(deadline, handshake) => opened,
-        () = lease.hurried() => return,
+        () = lease.hurried() => return None,
     };
     let connection = match opened {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
             tracing::debug!(client = %sender.client, %error, "no HTTP/2 preface");
-            return;
+            return None;
         }
         Err(_elapsed) => {
             tracing::info!(client = %sender.client, "no HTTP/2 preface and SETTINGS in time");
-            return;
+            return None;
         }
     };
     let shared = Rc::new(Shared {
@@ -125,7 +144,7 @@ pub async fn serve<IO, H>(
         hasty: Cell::new((Instant::now(), 0)),
     });
     let timer = Box::pin(sleep_until(deadline));
-    Session { connection, shared, timer, deadline, phase: Phase::Serving }.run().await;
+    Some(Box::new(Session { connection, shared, timer, deadline, phase: Phase::Serving }))
 }
 
 fn builder(limits: &Http2Limits) -> h2::server::Builder {
@@ -217,7 +236,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
     H: Handle,
 {
-    async fn run(mut self) {
+    async fn run(&mut self) {
         let mut seen = Asked::Nothing;
         loop {
             match self.wake(seen).await {

@@ -46,6 +46,8 @@ pub enum Fact {
         reason: String,
         /// Its `Via`, cleaned.
         via: Option<String>,
+        /// What its people can find it by ([`super::marks`]), its `Date` too.
+        marks: Vec<(String, String)>,
     },
     /// What ALPN chose; `None` for no ALPN.
     Alpn(Option<String>),

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::Wishes;
@@ -14,7 +15,7 @@ use super::ground::Ground;
 use super::ladder::{self, Aim, failure};
 use super::rung::{Outcome, Recorder, millis};
 use crate::hop::{Fact, HopErrorKind, Stage, clean};
-use crate::names::Authority;
+use crate::names::{Authority, Host};
 use crate::upstream::dial::{Dialer, Offer};
 
 /// All control rungs together.
@@ -119,7 +120,7 @@ pub async fn climb(
             false
         ),
         climber.try_dial("small-hello", &ground.small, small, usual, false),
-        climber.try_dial("direct", &ground.direct, same(wanted.direct), usual, aim.h2_only),
+        climber.direct(wanted.direct),
         climber.bare_settings(wanted.bare_settings),
         climber.proxy_tls(wanted.proxy_tls),
     );
@@ -219,6 +220,13 @@ impl Climber<'_> {
         Some(tried)
     }
 
+    /// The same host without the proxy.
+    async fn direct(&self, wanted: bool) -> Option<Tried> {
+        let dialer = self.ground.direct.as_ref().filter(|_| wanted)?;
+        let (aim, to) = (self.aim, Some(&self.aim.origin));
+        self.try_dial("direct", dialer, to, aim.offer(), aim.h2_only).await
+    }
+
     /// The preface with an empty SETTINGS frame; do the peer's SETTINGS come, or an alert?
     async fn bare_settings(&self, wanted: bool) -> Option<(bool, Option<String>)> {
         if !wanted {
@@ -279,17 +287,19 @@ impl Climber<'_> {
     }
 }
 
+/// A connection to the proxy itself, outside the dialer.
+pub(super) async fn connected(proxy: &Authority) -> Option<TcpStream> {
+    let connecting = match &proxy.host {
+        Host::Ip(ip) => TcpStream::connect((*ip, proxy.port)).await,
+        Host::Name(name) => TcpStream::connect((name.as_str(), proxy.port)).await,
+    };
+    connecting.ok()
+}
+
 /// Sends a ClientHello and looks at the first byte that comes back: 22 is a handshake record, 21
 /// an alert (RFC 8446 §5.1).
 async fn speaks_tls(proxy: &Authority) -> Option<bool> {
-    let mut tcp = match &proxy.host {
-        crate::names::Host::Ip(ip) => {
-            tokio::net::TcpStream::connect((*ip, proxy.port)).await.ok()?
-        }
-        crate::names::Host::Name(name) => {
-            tokio::net::TcpStream::connect((name.as_str(), proxy.port)).await.ok()?
-        }
-    };
+    let mut tcp = connected(proxy).await?;
     let roots = rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)

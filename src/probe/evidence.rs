@@ -5,8 +5,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::findings::Failure;
-use crate::hop::{Fact, HopErrorKind, ProxyRefusal, Stage, TlsFacts};
-use crate::names::Authority;
+use crate::hop::{Fact, HopErrorKind, ProxyRefusal, TlsFacts};
 
 /// What a passed rung shows.
 pub fn of(fact: &Fact) -> Map<String, Value> {
@@ -19,8 +18,8 @@ pub fn of(fact: &Fact) -> Map<String, Value> {
             json!({ "local": local.to_string(), "peer": peer.to_string() })
         }
         Fact::Tls(facts) => tls(facts),
-        Fact::Tunnel { status, reason, via } => {
-            json!({ "status": status, "reason": reason, "via": via })
+        Fact::Tunnel { status, reason, via, marks } => {
+            json!({ "status": status, "reason": reason, "via": via, "fields": fields(marks) })
         }
         Fact::Alpn(chosen) => json!({ "chosen": chosen }),
         Fact::Settings(entries) => settings(entries),
@@ -69,12 +68,11 @@ fn settings(entries: &[(u16, u32)]) -> Value {
 }
 
 /// What a failed rung shows.
-pub fn of_failure(failure: &Failure, origin: &Authority, proxy: Option<&Authority>) -> Value {
+pub fn of_failure(failure: &Failure) -> Value {
     let mut evidence = json!({
         "error": failure.kind.to_string(),
         "cause": failure.cause,
         "dialer": failure.hop.word(),
-        "command": command(failure.stage, origin, proxy),
     });
     if let Some(refusal) = refusal(&failure.kind) {
         evidence["status"] = refusal.status.into();
@@ -82,43 +80,44 @@ pub fn of_failure(failure: &Failure, origin: &Authority, proxy: Option<&Authorit
         evidence["via"] = refusal.via.clone().into();
         evidence["offered"] = refusal.offered.clone().into();
         evidence["squid_error"] = refusal.squid_error.clone().into();
+        evidence["fields"] = fields(&refusal.marks);
         evidence["page"] = refusal.page.as_str().into();
+    }
+    if let HopErrorKind::GoAway { code, reason } = &failure.kind {
+        evidence["goaway"] = goaway(*code, reason.as_deref());
     }
     evidence
 }
 
+/// A GOAWAY: its code by the name of RFC 9113 §7, and what the peer wrote beside it.
+pub fn goaway(code: u32, reason: Option<&str>) -> Value {
+    let name = format!("{:?}", h2::Reason::from(code));
+    json!({ "code": code, "name": name, "reason": reason })
+}
+
+/// Fields that somebody's logs are searched by; repeated ones are joined.
+pub fn fields(marks: &[(String, String)]) -> Value {
+    let mut map = Map::new();
+    for (name, value) in marks {
+        match map.get_mut(name) {
+            Some(Value::String(before)) => {
+                before.push_str(", ");
+                before.push_str(value);
+            }
+            Some(_) | None => {
+                map.insert(name.clone(), value.as_str().into());
+            }
+        }
+    }
+    if map.is_empty() { Value::Null } else { Value::Object(map) }
+}
+
 #[expect(clippy::wildcard_enum_match_arm, reason = "three kinds carry a refusal")]
-fn refusal(kind: &HopErrorKind) -> Option<&ProxyRefusal> {
+pub(super) fn refusal(kind: &HopErrorKind) -> Option<&ProxyRefusal> {
     match kind {
         HopErrorKind::ProxyRefused(refusal)
         | HopErrorKind::CredentialsMissing(refusal)
         | HopErrorKind::CredentialsRefused(refusal) => Some(refusal),
         _ => None,
-    }
-}
-
-/// A command that shows the same, without the relay. Never with a credential.
-pub fn command(stage: Stage, origin: &Authority, proxy: Option<&Authority>) -> String {
-    let host = &origin.host;
-    match (stage, proxy) {
-        (Stage::Queue | Stage::Resolve, None) => format!("dig {host}"),
-        (Stage::Queue | Stage::Resolve, Some(proxy)) => format!("getent ahosts {}", proxy.host),
-        (Stage::Tcp, None) => format!("nc -vz {host} {}", origin.port),
-        (Stage::Tcp, Some(proxy)) => format!("nc -vz {} {}", proxy.host, proxy.port),
-        (Stage::ProxyTls, proxy) => {
-            let at = proxy.unwrap_or(origin);
-            format!("openssl s_client -connect {at} -servername {}", at.host)
-        }
-        (Stage::Connect, Some(proxy)) => {
-            format!("curl -v --proxy http://{proxy} https://{origin}/")
-        }
-        (Stage::Connect | Stage::Tls | Stage::Alpn, proxy) => {
-            let proxy = proxy.map(|proxy| format!(" -proxy {proxy}")).unwrap_or_default();
-            format!("openssl s_client{proxy} -connect {origin} -servername {host} -alpn h2")
-        }
-        (Stage::Settings | Stage::Ping | Stage::Request, proxy) => {
-            let proxy = proxy.map(|proxy| format!(" --proxy http://{proxy}")).unwrap_or_default();
-            format!("curl -v --http2{proxy} -d '{{}}' https://{origin}/3/device/0")
-        }
     }
 }

@@ -34,6 +34,8 @@ pub struct Findings {
     pub idle: Option<(u64, bool)>,
     /// Our clock minus theirs, seconds.
     pub skew: Option<i64>,
+    /// Whose clock that is.
+    pub timed_by: Option<String>,
     /// What ended the climb.
     pub failure: Option<Failure>,
     /// What the control rungs taught.

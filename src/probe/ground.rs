@@ -10,6 +10,7 @@ use crate::names::Authority;
 use crate::pki::roots::{self, Roots};
 use crate::upstream::dial::{Dialer, DialerError, Patience};
 use crate::upstream::ourselves::Ourselves;
+use crate::upstream::proxy_auth::latch::Latches;
 
 /// A probe is more patient than a push: a slow hop is to be named, not to be missed. The sum with
 /// SETTINGS, PING and request stays below [`super::WHOLE`].
@@ -44,8 +45,8 @@ pub struct Ground {
     pub dialer: Dialer,
     /// Without the post-quantum key share: its hello fits one packet.
     pub small: Dialer,
-    /// Without proxies.
-    pub direct: Dialer,
+    /// Without proxies; only where somebody may ask for it.
+    pub direct: Option<Dialer>,
     /// Other hosts that may be asked.
     pub references: Vec<Authority>,
 }
@@ -109,9 +110,53 @@ impl Ground {
             egress: config.egress.clone(),
             dialer: dialer(&|_as_it_is| {})?,
             small: dialer(&|egress| egress.post_quantum = false)?,
-            direct: dialer(&|egress| egress.proxies.clear())?,
+            direct: Some(dialer(&|egress| egress.proxies.clear())?),
             references: references(config),
         })
+    }
+
+    /// In a relay that runs: its configuration and files, its latches, so that a wrong password is
+    /// not tried once more for the sake of a probe.
+    ///
+    /// # Errors
+    /// As [`Dialer::new`].
+    pub fn running(
+        config: &Config,
+        material: &Material,
+        own: &Arc<Ourselves>,
+        latches: &Arc<Latches>,
+    ) -> Result<Self, DialerError> {
+        let dialer = |config: &Config| {
+            let (own, latches) = (Arc::clone(own), Arc::clone(latches));
+            Ok(Dialer::sharing(config, material, own, latches)?.with_patience(PATIENCE))
+        };
+        let mut small = config.clone();
+        for egress in small.egress.values_mut() {
+            Arc::make_mut(egress).post_quantum = false;
+        }
+        let mut ground = Self {
+            egress: config.egress.clone(),
+            dialer: dialer(config)?,
+            small: dialer(&small)?,
+            direct: None,
+            references: references(config),
+        };
+        ground.references = ground.controls([]);
+        Ok(ground)
+    }
+
+    /// Whom control rungs may ask for, best first: another probed or routed host, else the other
+    /// provider.
+    pub fn controls(&self, probed: impl IntoIterator<Item = Authority>) -> Vec<Authority> {
+        let known = ["fcm.googleapis.com:443", "api.push.apple.com:443"];
+        let known = known.into_iter().filter_map(|text| text.parse().ok());
+        // Hosts of another provider first: a filter by category is blind for Apple's siblings.
+        let (other, same): (Vec<Authority>, Vec<Authority>) = probed
+            .into_iter()
+            .chain(self.references.iter().cloned())
+            .chain(known)
+            .partition(|authority| !authority.host.to_string().ends_with(".push.apple.com"));
+        other.into_iter().chain(same).collect()
     }
 
     /// The proxy of an egress.

@@ -2,23 +2,22 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
 use serde_json::json;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
 use tokio::time::Instant;
 
 use super::Wishes;
 use super::address::Class;
 use super::ask::Ask;
+use super::clock;
 use super::findings::{Answer, Controls, Failure, Findings, Shown};
 use super::ground::Ground;
 use super::rung::{Outcome, Recorder, millis};
-use crate::config::{EgressName, Scheme};
-use crate::hop::{Fact, Hop, HopError, HopErrorKind, Stage, Unobserved, clean};
+use crate::config::{Egress, EgressName, NextHop, Protocol, Route, RouteHost, Scheme};
+use crate::hop::{Fact, Hop, HopError, HopErrorKind, Stage, Unobserved, clean, marks};
 use crate::names::Authority;
 use crate::pki::Identity;
 use crate::upstream::connection::{Connection, ExchangeFailure};
@@ -59,6 +58,22 @@ pub struct Aim {
 }
 
 impl Aim {
+    /// A host of a route.
+    pub fn of(route: &Route, host: &RouteHost, egress: EgressName) -> Self {
+        let port = host.ports.first().copied().unwrap_or(443);
+        Self {
+            origin: Authority::new(host.origin.clone(), port),
+            scheme: host.scheme,
+            ask: Ask::of(route.provider, host.dialect),
+            egress,
+            h2_only: host.protocol == Protocol::H2 && route.next_hop == NextHop::Origin,
+            http1_only: host.protocol == Protocol::Http1,
+            relay_next_hop: route.next_hop != NextHop::Origin,
+            identity: None,
+            other_ports: host.ports.clone(),
+        }
+    }
+
     /// For the dialer.
     pub fn target(
         &self,
@@ -94,8 +109,13 @@ impl Aim {
 
 /// Nothing climbed yet.
 pub fn blank(ground: &Ground, aim: &Aim) -> Findings {
-    let proxy = ground.proxy(&aim.egress);
-    let pins = ground.egress.get(&aim.egress).map(|egress| &egress.connect_to);
+    unclimbed(ground.egress.get(&aim.egress).map(AsRef::as_ref), aim)
+}
+
+/// Nothing known but the configuration.
+pub fn unclimbed(egress: Option<&Egress>, aim: &Aim) -> Findings {
+    let proxy = egress.and_then(|egress| egress.proxies.first());
+    let pins = egress.map(|egress| &egress.connect_to);
     Findings {
         origin: aim.origin.clone(),
         proxy: proxy.map(|proxy| proxy.authority.clone()),
@@ -110,6 +130,7 @@ pub fn blank(ground: &Ground, aim: &Aim) -> Findings {
         answer: None,
         idle: None,
         skew: None,
+        timed_by: None,
         failure: None,
         controls: Controls::default(),
     }
@@ -137,12 +158,22 @@ pub async fn climb(
         without_ping(ground, aim, until, recorder, &mut findings).await;
     }
     if let Err(error) = climbed {
+        at_fault(ground.egress.get(&aim.egress).map(AsRef::as_ref), &error, &mut findings);
         let failure = failure(&error, findings.proxy.as_ref());
         let took = findings_time(recorder, began);
-        recorder.failed(&failure, took, &aim.origin, findings.proxy.as_ref());
+        recorder.failed(&failure, took);
         findings.failure = Some(failure);
     }
     findings
+}
+
+/// Of several proxies, the one that the error is about.
+pub fn at_fault(egress: Option<&Egress>, error: &HopError, findings: &mut Findings) {
+    let mut proxies = egress.iter().flat_map(|egress| &egress.proxies);
+    if let Some(proxy) = proxies.find(|proxy| Some(&proxy.authority) == error.peer.as_ref()) {
+        findings.proxy = Some(proxy.authority.clone());
+        findings.credentials = proxy.credentials.is_some();
+    }
 }
 
 /// How long the rung that failed took: what the passed ones leave of the time.
@@ -281,7 +312,7 @@ async fn without_ping(
         Err(error) => {
             let failure = failure(&error, None);
             let took = millis(began.elapsed());
-            recorder.failed(&failure, took, &aim.origin, findings.proxy.as_ref());
+            recorder.failed(&failure, took);
             findings.failure = Some(failure);
         }
     }
@@ -360,36 +391,24 @@ fn answered(
     findings: &mut Findings,
 ) {
     let answer = aim.ask.judge(response);
-    findings.skew = skew(response);
+    let date = response.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
+    findings.skew = date.and_then(clock::skew);
+    findings.timed_by = findings.skew.is_some().then(|| aim.origin.to_string());
     let result = if answer.genuine { Outcome::Pass } else { Outcome::Fail };
-    let evidence = evidence(&answer, findings.skew);
+    let evidence = evidence(&answer, response);
     recorder.add(Stage::Request.word(), result, Some(millis(began.elapsed())), evidence);
     findings.answer = Some(answer);
 }
 
-fn evidence(answer: &Answer, skew: Option<i64>) -> serde_json::Value {
+fn evidence(answer: &Answer, response: &Response<Bytes>) -> serde_json::Value {
+    let fields = response.headers().iter();
+    let fields = marks(fields.map(|(name, value)| (name.as_str(), value.as_bytes())));
     json!({
         "status": answer.status,
         "providers_own": answer.genuine,
         "content_type": answer.content_type,
         "by": answer.by,
         "body": answer.page,
-        "clock_skew_seconds": skew,
-        "clock_synchronised": clock_synchronised(),
+        "fields": super::evidence::fields(&fields),
     })
-}
-
-/// What the time service says of this machine's clock: a note in the evidence, never a verdict,
-/// because containers cannot ask. systemd-timesyncd leaves this file once it has synchronised.
-fn clock_synchronised() -> Option<bool> {
-    let synchronised = std::path::Path::new("/run/systemd/timesync/synchronized");
-    std::path::Path::new("/run/systemd/timesync").exists().then(|| synchronised.exists())
-}
-
-/// Our clock minus theirs, by the Date field.
-fn skew(response: &Response<Bytes>) -> Option<i64> {
-    let date = response.headers().get("date")?.to_str().ok()?;
-    let theirs = OffsetDateTime::parse(&date.replace("GMT", "+0000"), &Rfc2822).ok()?;
-    let ours = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    Some(i64::try_from(ours.as_secs()).ok()? - theirs.unix_timestamp())
 }

@@ -30,6 +30,9 @@ pub struct Report {
     pub targets: Vec<TargetReport>,
     /// The worst target's.
     pub verdict: Verdict,
+    /// What is worth knowing of this machine and is nobody's fault.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// What is not as it was in the baseline.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<String>,
@@ -48,6 +51,9 @@ pub struct TargetReport {
     pub rungs: Vec<Rung>,
     /// The sentence.
     pub verdict: Verdict,
+    /// What the reader has to know of how it was climbed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// What the verdict was made of.
     #[serde(skip)]
     pub findings: Findings,
@@ -64,6 +70,7 @@ impl Report {
             at: now(),
             targets,
             verdict,
+            notes: Vec::new(),
             changes: Vec::new(),
         }
     }

@@ -7,10 +7,11 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+use super::clock;
+use super::command::Dialled;
 use super::evidence;
 use super::findings::{Failure, Findings, Tried};
-use crate::hop::{Fact, Finding, Hop, Observe, Stage};
-use crate::names::Authority;
+use crate::hop::{Fact, Finding, Hop, HopErrorKind, Observe, Stage};
 
 /// How a rung ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -115,14 +116,8 @@ impl Recorder {
     }
 
     /// The rung at which the climb ended.
-    pub fn failed(
-        &self,
-        failure: &Failure,
-        ms: u64,
-        origin: &Authority,
-        proxy: Option<&Authority>,
-    ) {
-        let evidence = evidence::of_failure(failure, origin, proxy);
+    pub fn failed(&self, failure: &Failure, ms: u64) {
+        let evidence = evidence::of_failure(failure);
         self.add(failure.stage.word(), Outcome::Fail, Some(ms), evidence);
     }
 
@@ -147,8 +142,8 @@ impl Recorder {
     }
 
     /// The whole ladder: rungs that were not climbed are skipped, each has its place on the path,
-    /// and the failed one the verdict's hop.
-    pub fn finish(self, findings: &Findings, hop: Hop) -> Vec<Rung> {
+    /// and the failed one the verdict's hop. `dialled` adds the commands that show the same.
+    pub fn finish(self, findings: &Findings, hop: Hop, dialled: Option<&Dialled>) -> Vec<Rung> {
         let mut rungs = self.rungs.into_inner();
         let proxied = findings.proxy.is_some();
         for rung in &mut rungs {
@@ -158,8 +153,12 @@ impl Recorder {
                 (Some(stage), Outcome::Pass | Outcome::Warn | Outcome::Skip) => {
                     place(*stage, proxied).word()
                 }
+                (None, Outcome::Warn) if rung.stage == clock::STAGE => Hop::RelayHost.word(),
                 (None, _) => Hop::None.word(),
             };
+            if let (Some(stage), Some(dialled)) = (own, dialled) {
+                shown_by(rung, *stage, dialled, findings);
+            }
         }
         let controls = rungs.iter().position(|rung| rung.stage.starts_with("control:"));
         let controls = rungs.split_off(controls.unwrap_or(rungs.len()));
@@ -184,6 +183,20 @@ impl Recorder {
         }
         rungs.extend(controls);
         rungs
+    }
+}
+
+/// The command, where the rung does not only repeat the one below it.
+fn shown_by(rung: &mut Rung, stage: Stage, dialled: &Dialled, findings: &Findings) {
+    let repeats = matches!(stage, Stage::Alpn | Stage::Settings | Stage::Ping);
+    if rung.result == Outcome::Pass && repeats {
+        return;
+    }
+    let silent = findings.failure.as_ref().is_some_and(|it| it.kind == HopErrorKind::Timeout);
+    let large = stage == Stage::Request && rung.result == Outcome::Fail && silent;
+    rung.evidence.insert("command".into(), dialled.command(stage, large).into());
+    if let Some(note) = dialled.note(stage) {
+        rung.evidence.insert("command_needs".into(), note.into());
     }
 }
 

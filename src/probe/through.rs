@@ -64,7 +64,7 @@ pub async fn probe(sender: &Sender) -> Report {
     filled.push(("control", sender.relay.to_string()));
     let findings = blank(origin.clone());
     let verdict: Verdict = verdict::said(&findings, code, filled);
-    let mut rungs = recorder.finish(&findings, super::hop_of(verdict.hop));
+    let mut rungs = recorder.finish(&findings, super::hop_of(verdict.hop), None);
     // A sender's ladder has three rungs of its own and no more.
     rungs.retain(|rung| rung.result != Outcome::Skip);
     let (egress, proxy) = (format!("through {}", sender.relay), None);
@@ -74,6 +74,7 @@ pub async fn probe(sender: &Sender) -> Report {
         proxy,
         rungs,
         verdict,
+        notes: Vec::new(),
         findings,
     }])
 }
@@ -265,6 +266,7 @@ fn blank(origin: Authority) -> Findings {
         answer: None,
         idle: None,
         skew: None,
+        timed_by: None,
         failure: None,
         controls: Controls::default(),
     }

@@ -10,15 +10,20 @@ mod tls;
 use serde::Serialize;
 
 use super::address::Class;
+use super::clock::TOLERATED as SKEW_TOLERATED;
 use super::codes::{Code, Severity};
 use super::findings::{Failure, Findings};
+use super::ladder::{self, Aim};
 use super::vendors;
-use crate::hop::{Hop, HopErrorKind, LoopCause, Stage};
+use crate::config::Egress;
+use crate::hop::{Hop, HopError, HopErrorKind, LoopCause, Stage};
 
 /// What sentences and actions may contain in braces.
 pub const SLOTS: &[&str] = &[
     "addresses",
     "cause",
+    "check",
+    "clock",
     "control",
     "detail",
     "host",
@@ -32,12 +37,10 @@ pub const SLOTS: &[&str] = &[
     "seconds",
     "servers",
     "status",
+    "timed_by",
     "vendor",
     "way",
 ];
-
-/// Clocks that differ by less are well: tokens and certificates tolerate it.
-const SKEW_TOLERATED: i64 = 120;
 
 /// The verdict of one target, and of all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -99,6 +102,14 @@ pub fn judge(findings: &Findings) -> Verdict {
     };
     let judged = other_port(findings, judged);
     rendered(findings, &judged)
+}
+
+/// Judges the failure of a push, of which only the error is known: no ladder, no control rungs.
+pub fn of_error(aim: &Aim, egress: Option<&Egress>, error: &HopError) -> Verdict {
+    let mut findings = ladder::unclimbed(egress, aim);
+    ladder::at_fault(egress, error, &mut findings);
+    findings.failure = Some(ladder::failure(error, findings.proxy.as_ref()));
+    judge(&findings)
 }
 
 /// A verdict of another ladder than the dialer's: the code and what fills its slots.
@@ -230,6 +241,11 @@ fn issuer(findings: &Findings) -> Option<String> {
     from_failure().or_else(from_shown).or_else(from_controls)
 }
 
+/// Somebody else's clock says the same as ours.
+fn is_right(findings: &Findings) -> bool {
+    findings.skew.is_some_and(|skew| skew.abs() <= SKEW_TOLERATED)
+}
+
 fn rendered(findings: &Findings, judged: &Judged) -> Verdict {
     let row = judged.code.row();
     let fill = |template: &str| fill(template, |slot| value(findings, judged, slot));
@@ -304,6 +320,13 @@ fn value(findings: &Findings, judged: &Judged, slot: &str) -> String {
             .map(|(seconds, _)| seconds.to_string())
             .or_else(|| findings.skew.map(|skew| skew.abs().to_string()))
             .unwrap_or_default(),
+        "timed_by" => findings.timed_by.clone().unwrap_or_else(|| "what the peers say".to_owned()),
+        "clock" => match (&findings.timed_by, is_right(findings)) {
+            (Some(by), true) => format!("; by the clock of {by} too"),
+            (Some(_) | None, _) => String::new(),
+        },
+        "check" if is_right(findings) => String::new(),
+        "check" => "Check this machine's clock first. ".to_owned(),
         "detail" => findings.failure.as_ref().map(text).unwrap_or_default(),
         // Filled by whoever chose the code; a test renders every code.
         _ => String::new(),

@@ -29,7 +29,7 @@ pub(crate) fn config(routes: Vec<Route>) -> Config {
         issuer: None,
         leaves: Vec::new(),
         limits: Limits { connections: 100, exchanges: 100, head: 16384, body: 16384 },
-        admin: Admin { bind: None, networks: Vec::new(), token: None },
+        admin: Admin { bind: None, networks: Vec::new(), token: None, probe: true },
         log: Log { format: LogFormat::Text, level: "info".into(), access: true, sample: 1 },
         audit: Audit { path: None, refuse_when_full: false },
     }
@@ -135,6 +135,7 @@ pub(crate) fn sender() -> Sender {
         local: "10.20.0.1:8443".parse().unwrap(),
         tls: Some(SenderTls::default()),
         connect_target: None,
+        bearer: crate::relay::permit::bearer::Memo::default(),
     }
 }
 

@@ -44,7 +44,7 @@ pub fn check(table: &RouteTable, head: &Head, sender: &Sender) -> Result<Permit,
     if found.route.provider == Provider::Apns {
         authentication(found, head, sender)?;
         topics(&found.route.topics, head)?;
-        identity(found, head)?;
+        identity(found, head, sender)?;
     }
     Ok(permit(found, false))
 }
@@ -108,12 +108,12 @@ fn topics(allowed: &[String], head: &Head) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn identity(found: &Found, head: &Head) -> Result<(), Refusal> {
+fn identity(found: &Found, head: &Head, sender: &Sender) -> Result<(), Refusal> {
     let (teams, keys) = (&found.route.teams, &found.route.keys);
     if teams.is_empty() && keys.is_empty() {
         return Ok(());
     }
-    let Some(credential) = bearer::credential(&head.headers) else {
+    let Some(credential) = sender.bearer.credential(&head.headers) else {
         return Err(Refusal::Identity("bearer token"));
     };
     if !teams.is_empty() && !teams.iter().any(|team| **team == *credential.team) {

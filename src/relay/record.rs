@@ -18,7 +18,6 @@ use crate::telemetry::redact;
 
 use super::Records;
 use super::outcome::{Outcome, RelayError};
-use super::permit::bearer;
 
 /// Longest field of a sender's in a line, characters.
 const FIELD_CAP: usize = 120;
@@ -105,7 +104,8 @@ fn record(ending: &Ending<'_>) -> AccessRecord {
         value.map(|value| clean(value.as_bytes(), FIELD_CAP))
     };
     let apns = ending.host.is_some_and(|host| host.dialect == Dialect::Apns);
-    let credential = head.filter(|_head| apns).and_then(|head| bearer::credential(&head.headers));
+    let credential =
+        head.filter(|_head| apns).and_then(|head| sender.bearer.credential(&head.headers));
     let (status, bytes_out) = match ending.reply {
         Reply::Answer(answer) => (answer.status.as_u16(), answer.body.len()),
         Reply::Refuse => (0, 0),

@@ -20,7 +20,7 @@ use super::record::{self, Ending, Leg};
 use super::signature::{self, Message};
 use super::translate::back::{self, Judged};
 use super::translate::{self, Chain};
-use super::{Permit, Relay, Towards, Upstream, permit, reserved};
+use super::{Permit, Relay, Towards, Upstream, reserved};
 
 /// What a push still waits for a lane that has been down for long: enough for one dial's back-off,
 /// so that a recovered provider is noticed, and short enough to count as "at once".
@@ -189,7 +189,7 @@ fn prepare<U: Upstream>(
     let credential = match permit.route.provider {
         // A lane is bound to the relay's own certificate where it has one.
         Provider::Apns if permit.route.provider_identity.is_none() => {
-            permit::bearer::credential(&head.headers)
+            exchange.sender.bearer.credential(&head.headers)
         }
         Provider::Apns | Provider::Fcm | Provider::Mattermost | Provider::Own => None,
     };

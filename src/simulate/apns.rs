@@ -31,7 +31,7 @@ mod strict;
 pub use answers::{REASONS, token_accepted, token_for};
 pub use exchange::{path_hash, short_hash};
 pub use fault::{Chaos, Cut, Fault, FaultError, Last, Planned, When};
-pub use ledger::{Entry, Fate, Ledger, Summary, Violation};
+pub use ledger::{Break, Entry, Fate, Ledger, Summary, Violation};
 
 /// A TLS handshake that takes longer has failed: the clients are on this machine.
 const HANDSHAKE: Duration = Duration::from_secs(10);

@@ -70,6 +70,11 @@ impl Budget {
         }
     }
 
+    /// A dial that is not to be counted after all.
+    pub fn give_back(&self) {
+        self.tokens.set((self.tokens.get() + 1.0).min(self.burst));
+    }
+
     fn fill(&self, now: Instant) {
         let gained = (now - self.filled.get()).as_secs_f64() * self.per_second;
         self.filled.set(now);

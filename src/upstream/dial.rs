@@ -28,7 +28,7 @@ pub use self::stream::{Stream, Transport, Witness};
 use super::ourselves::Ourselves;
 use super::proxy_auth::CredentialProblem;
 use super::proxy_auth::latch::Latches;
-use super::resolve::{Resolved, Resolver, Source};
+use super::resolve::{Resolved, Resolver, Servers, Source};
 pub use super::tls::Offer;
 use super::tls::TlsClient;
 use crate::config::material::{EgressMaterial, Material};
@@ -203,6 +203,16 @@ impl Dialer {
         Self::prepare(config, material, own, Arc::default(), Patience::TRAFFIC)
     }
 
+    /// With latches that another dialer has too.
+    pub fn sharing(
+        config: &Config,
+        material: &Material,
+        own: Arc<Ourselves>,
+        latches: Arc<Latches>,
+    ) -> Result<Self, DialerError> {
+        Self::prepare(config, material, own, latches, Patience::TRAFFIC)
+    }
+
     /// The dialer after a reload: latches stay, for the credentials that stayed.
     pub fn renewed(&self, config: &Config, material: &Material) -> Result<Self, DialerError> {
         let (own, latches) = (Arc::clone(&self.own), Arc::clone(&self.latches));
@@ -240,6 +250,11 @@ impl Dialer {
     /// The proxies whose credentials are latched.
     pub fn latched(&self) -> Vec<(EgressName, Authority)> {
         self.latches.latched()
+    }
+
+    /// The name servers that an egress asks now; `None` without such an egress.
+    pub fn servers(&self, egress: &EgressName) -> Option<Servers> {
+        self.ways.get(egress).map(|out| out.resolver.servers())
     }
 
     /// Climbs to a usable connection.

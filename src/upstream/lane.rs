@@ -16,12 +16,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::budget::Budget;
 use super::connection::{self, ExchangeFailure};
 use super::dial::{DialFacts, Target};
-use super::replay::MAX_REPLAYS;
+use super::replay::Replays;
 use super::{Answered, Delivery, Push, Unanswered};
 use crate::config::{EgressName, LaneLimits, Protocol, Scheme};
 use crate::hop::{Hop, HopError, HopErrorKind, Observe, Stage};
@@ -36,8 +36,7 @@ mod seat;
 mod wire;
 
 use book::Book;
-use dialing::is_definitive;
-use seat::{Placed, Seat};
+use seat::Seat;
 use wire::{Wire, log_retirement};
 
 /// A lane that has been down for so long answers at once instead of holding every push to its
@@ -46,9 +45,6 @@ pub const DOWN_FOR_LONG: Duration = Duration::from_secs(30);
 /// A push that still waits so shortly before its deadline is not sent any more: hardly an answer
 /// would come in time, and what is known would turn into `unknown`.
 const LAST_MOMENT: Duration = Duration::from_millis(200);
-/// Pause before a push that was refused twice is sent once more: the first replay takes its turn
-/// at once, the last one outlives a short spell of refusals.
-const REPLAY_PAUSE: Duration = Duration::from_millis(300);
 
 /// What dials: the relay's dialer, or a test's.
 pub trait DialOrigin: 'static {
@@ -85,6 +81,7 @@ pub struct LaneTarget {
 /// A push that waits: whose it is, and where its place is told.
 struct Waiter {
     sender: IpAddr,
+    deadline: Instant,
     place: oneshot::Sender<Result<Wire, HopError>>,
 }
 
@@ -181,34 +178,44 @@ impl<D: DialOrigin> Lane<D> {
     pub async fn send(self: &Rc<Self>, push: &Push) -> Result<Answered, Unanswered> {
         let deadline = push.deadline;
         let latest = deadline.checked_sub(LAST_MOMENT).unwrap_or(deadline);
-        let mut replays = 0;
+        let mut replays = Replays::default();
+        let mut before: Option<HopError> = None;
         loop {
-            let unsent = |cause| Unanswered { delivery: Delivery::NotSent, cause, replays };
-            let seat = self.seat(push, latest).await.map_err(unsent)?;
+            let count = replays.count();
+            let unsent = |cause| Unanswered { delivery: Delivery::NotSent, cause, replays: count };
+            let seat = match self.seat(push, latest, count > 0).await {
+                Ok(seat) => seat,
+                // What sent it back says more than that it then waited.
+                Err(error) if error.kind == HopErrorKind::Timeout => {
+                    return Err(unsent(before.unwrap_or(error)));
+                }
+                Err(error) => return Err(unsent(error)),
+            };
             if push.presence.is_gone() {
                 let gone = HopError::new(Hop::Sender, Stage::Queue, HopErrorKind::SenderGone);
                 return Err(unsent(gone));
             }
-            match seat.wire.exchange(&push.request, deadline).await {
-                Ok(response) => return Ok(self.answered(seat, response, replays)),
-                Err(failure) => {
-                    if failure.refused {
-                        self.book.borrow_mut().refused(seat.wire.id());
-                    }
-                    drop(seat);
-                    let again = failure.delivery == Delivery::NotSent
-                        && replays < MAX_REPLAYS
-                        && !push.presence.is_gone();
-                    let pause = REPLAY_PAUSE * u32::from(replays);
-                    if !again || Instant::now() + pause >= deadline {
-                        let ExchangeFailure { delivery, cause, .. } = failure;
-                        return Err(Unanswered { delivery, cause, replays });
-                    }
-                    replays += 1;
-                    LaneCounters::bump(&self.counters.replays);
-                    sleep(pause).await;
-                }
+            let failure = match self.exchange(&seat, &push.request, deadline).await {
+                Ok(response) => return Ok(self.answered(seat, response, count)),
+                Err(failure) => failure,
+            };
+            if failure.refused {
+                self.book.borrow_mut().refused(seat.wire.id());
             }
+            let ended = seat.wire.is_http2() && seat.wire.is_retired();
+            drop(seat);
+            let ExchangeFailure { delivery, cause, .. } = failure;
+            let again = delivery == Delivery::NotSent && !push.presence.is_gone();
+            let pause = again.then(|| replays.again(ended)).flatten();
+            let Some(pause) = pause.filter(|pause| Instant::now() + *pause < deadline) else {
+                return Err(Unanswered { delivery, cause, replays: count });
+            };
+            if ended {
+                *self.last_error.borrow_mut() = Some(cause.share());
+            }
+            before = Some(cause);
+            LaneCounters::bump(&self.counters.replays);
+            sleep(pause).await;
         }
     }
 
@@ -244,88 +251,6 @@ impl<D: DialOrigin> Lane<D> {
             }
         }
         (self.settled)();
-    }
-
-    async fn seat(self: &Rc<Self>, push: &Push, deadline: Instant) -> Result<Seat<D>, HopError> {
-        loop {
-            self.last_used.set(Instant::now());
-            let wire = match self.take() {
-                Some(wire) => wire,
-                None => self.wait(push, deadline).await?,
-            };
-            let seat = Seat { lane: self.clone(), wire, answered: false };
-            match timeout_at(deadline, seat.wire.is_fit()).await {
-                Ok(true) => return Ok(seat),
-                Ok(false) => {}
-                Err(_late) => return Err(self.waited_in_vain()),
-            }
-        }
-    }
-
-    fn take(&self) -> Option<Wire> {
-        loop {
-            let id = self.book.borrow_mut().take()?;
-            let wire = self.wires.borrow().iter().find(|wire| wire.id() == id).cloned();
-            match wire {
-                Some(wire) if !wire.is_retired() => return Some(wire),
-                Some(_) | None => self.forget(id),
-            }
-        }
-    }
-
-    /// Waits in the lane's own queue: for a place, for the dial's last word, for the deadline.
-    async fn wait(self: &Rc<Self>, push: &Push, deadline: Instant) -> Result<Wire, HopError> {
-        if let Some(error) = self.known_failure() {
-            return Err(error);
-        }
-        if self.waiting.borrow().len() >= self.limits.queue {
-            self.drop_departed();
-            if self.waiting.borrow().len() >= self.limits.queue {
-                return Err(HopError::new(Hop::RelayHost, Stage::Queue, HopErrorKind::Overloaded));
-            }
-        }
-        let (place, placed) = oneshot::channel();
-        self.waiting.borrow_mut().push_back(Waiter { sender: push.sender, place });
-        self.pump();
-        let mut placed = Placed { lane: self, placed };
-        tokio::select! {
-            biased;
-            got = &mut placed.placed => match got {
-                Ok(got) => got,
-                Err(_dropped) => {
-                    Err(HopError::new(Hop::RelayHost, Stage::Queue, HopErrorKind::Draining))
-                }
-            },
-            () = push.presence.gone() => {
-                Err(HopError::new(Hop::Sender, Stage::Queue, HopErrorKind::SenderGone))
-            }
-            () = sleep_until(deadline) => Err(self.waited_in_vain()),
-        }
-    }
-
-    /// The error that a push would only wait for.
-    fn known_failure(&self) -> Option<HopError> {
-        let now = Instant::now();
-        let book = self.book.borrow();
-        if book.connections() > 0 || !book.is_backing_off(now) {
-            return None;
-        }
-        let down_for_long = book.down_for(now).is_some_and(|down| down >= DOWN_FOR_LONG);
-        let error = self.last_error.borrow();
-        let error = error.as_ref()?;
-        (down_for_long || is_definitive(&error.kind)).then(|| error.share())
-    }
-
-    fn waited_in_vain(&self) -> HopError {
-        let down = self.book.borrow().connections() == 0;
-        match self.last_error.borrow().as_ref() {
-            Some(error) if down => error.share(),
-            Some(_) | None => HopError::new(Hop::Origin, Stage::Queue, HopErrorKind::Timeout),
-        }
-    }
-
-    fn drop_departed(&self) {
-        self.waiting.borrow_mut().retain(|waiter| !waiter.is_closed());
     }
 
     /// Gives free places to whoever waits, and dials when the book says so.
@@ -375,7 +300,13 @@ impl<D: DialOrigin> Lane<D> {
     }
 
     fn forget(&self, id: u64) {
-        self.book.borrow_mut().retired(id);
+        let wire = self.wires.borrow().iter().find(|wire| wire.id() == id).cloned();
+        let worked = wire.as_ref().is_none_or(Wire::has_worked);
+        let was_used = self.book.borrow_mut().retired(id, worked, Instant::now());
+        if was_used && worked && wire.is_some_and(|wire| wire.was_sent_away()) {
+            // The origin itself asks for another connection: that is no churn of ours.
+            self.budget.iter().for_each(|budget| budget.give_back());
+        }
         let still_busy = |wire: &Wire| match wire {
             Wire::Http1(_) => false,
             Wire::Http2(connection) => connection.in_flight() > 0 && !connection.is_closed(),

@@ -3,11 +3,48 @@
 //! Pure. RFC 9113 §8.7: unprocessed is what was never written, what REFUSED_STREAM names, and
 //! what lies above GOAWAY's last stream. Everything else may have been processed.
 
+use std::time::Duration;
+
 use super::Delivery;
 
-/// A push is sent again at most this often (DESIGN §7): enough for a limit that dropped and a
-/// GOAWAY right after it, not enough to hammer an origin that refuses everything.
-pub const MAX_REPLAYS: u8 = 2;
+/// A push that the origin refuses on a connection that goes on is sent again at most this often:
+/// of an origin that refuses every third stream it gets through, and one that refuses everything
+/// is not hammered.
+pub const MAX_REFUSALS: u8 = 4;
+/// Pause before a push is sent again that was refused before, times the refusals that it had: the
+/// first replay takes its turn at once, the last one outlives a short spell of refusals.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(300);
+
+/// How often a push was sent, and how often it may be.
+#[derive(Debug, Default)]
+pub struct Replays {
+    all: u8,
+    refusals: u8,
+}
+
+impl Replays {
+    /// How often the push was sent again.
+    pub const fn count(&self) -> u8 {
+        self.all
+    }
+
+    /// The push came back unprocessed: the pause before it may be sent again; `None` for never.
+    /// `ended`: its HTTP/2 connection takes no more. Then every replay costs a new connection, and
+    /// the lane's back-off and dial budget bound those: an origin that ends each connection after
+    /// a few pushes gets all of a burst, a few at a time.
+    pub fn again(&mut self, ended: bool) -> Option<Duration> {
+        let mut pause = Duration::ZERO;
+        if !ended {
+            if self.refusals == MAX_REFUSALS {
+                return None;
+            }
+            pause = REFUSAL_PAUSE * u32::from(self.refusals);
+            self.refusals += 1;
+        }
+        self.all = self.all.saturating_add(1);
+        Some(pause)
+    }
+}
 
 /// Facts about a failed stream.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +76,18 @@ pub fn delivery(failure: Failure) -> Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_are_counted_and_ended_connections_are_not() {
+        let mut replays = Replays::default();
+        for pause in [0, 300, 600, 900] {
+            assert_eq!(replays.again(true), Some(Duration::ZERO));
+            assert_eq!(replays.again(false), Some(Duration::from_millis(pause)));
+        }
+        assert_eq!(replays.again(false), None);
+        assert_eq!(replays.again(true), Some(Duration::ZERO));
+        assert_eq!(replays.count(), 9);
+    }
 
     #[test]
     fn e1_only_what_is_proven_unprocessed_counts_as_not_sent() {

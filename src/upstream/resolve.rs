@@ -127,6 +127,11 @@ impl Resolver {
         self.lookup(name, true).await
     }
 
+    /// Who is asked now, where the hosts file is not.
+    pub fn servers(&self) -> Servers {
+        Servers::find(&self.dns.servers, &self.files)
+    }
+
     fn hosts(&self, name: &HostName) -> Vec<IpAddr> {
         let text = std::fs::read_to_string(&self.files.hosts).unwrap_or_default();
         hosts_addresses(&text, name)
@@ -142,7 +147,7 @@ impl Resolver {
                 });
             }
         }
-        let servers = Servers::find(&self.dns.servers, &self.files);
+        let servers = self.servers();
         if servers.addresses.is_empty() {
             return Err(ResolveFault::NoServer);
         }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use self::body::{Body, Framing};
 pub use self::challenge::{Challenge, challenges};
-use crate::hop::{ProxyRefusal, clean};
+use crate::hop::{ProxyRefusal, clean, marks};
 use crate::names::Authority;
 
 /// Largest head of all answers to one CONNECT together, octets: 1xx heads count too. Block pages'
@@ -54,6 +54,8 @@ pub enum Answer {
         reason: String,
         /// `Via`, cleaned.
         via: Option<String>,
+        /// What its people can find it by.
+        marks: Vec<(String, String)>,
         /// Bytes that followed the head; they belong to the tunnel.
         early: Bytes,
     },
@@ -174,6 +176,7 @@ impl AnswerReader {
                 status: head.status,
                 reason: head.reason,
                 via: head.via,
+                marks: head.marks,
                 early: rest.into(),
             });
         }
@@ -186,6 +189,7 @@ impl AnswerReader {
                 via: head.via,
                 offered: head.challenges.iter().map(|one| one.scheme.clone()).collect(),
                 squid_error: head.squid_error,
+                marks: head.marks,
                 page: String::new(),
             },
             challenges: head.challenges,
@@ -235,6 +239,7 @@ struct Head {
     reason: String,
     via: Option<String>,
     squid_error: Option<String>,
+    marks: Vec<(String, String)>,
     challenges: Vec<Challenge>,
     framing: Framing,
     keeps: bool,
@@ -271,6 +276,7 @@ impl Head {
             reason: clean(response.reason.unwrap_or_default().as_bytes(), TEXT_CAP),
             via: joined("via"),
             squid_error: joined("x-squid-error"),
+            marks: marks(response.headers.iter().map(|field| (field.name, field.value))),
             challenges: challenges(&texts("proxy-authenticate")),
             framing: Framing::of(&texts("transfer-encoding"), &texts("content-length")),
             keeps: !says("close") && (version == 1 || says("keep-alive")),

@@ -28,11 +28,7 @@ impl Bench {
         let authority = Throwaway::new("Chaos APNs CA", HOST).unwrap();
         let conduct = Conduct { delay, ..Conduct::default() };
         let origin = Origin::start(LOOPBACK, &authority, conduct).await.unwrap();
-        let plan = Plan {
-            accept: Some("[tls, connect]"),
-            top: format!("drain: {drain}s\n"),
-            ..Plan::default()
-        };
+        let plan = Plan { accept: Some("[tls, connect]"), drain: Some(drain), ..Plan::default() };
         let mut relay = Relay::new(&origin, &authority, None, &plan);
         relay.start().await;
         Self { origin, relay, load }
@@ -51,13 +47,8 @@ impl Bench {
         self.load.stop();
         within(60, workers.join_all()).await;
         self.relay.stop(60).await;
-        let allowed = Allowed {
-            within: Duration::from_secs(8),
-            crashed: false,
-            sampled: false,
-            in_flight: 0,
-        };
-        let (figures, wrong) = compare(&self.load, &self.relay, self.origin.ledger(), allowed);
+        let allowed = Allowed::nothing(8);
+        let (figures, wrong) = compare(&self.load, &self.relay, self.origin.ledger(), &allowed);
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         assert_eq!(figures.accepted, figures.pushes, "{figures:?}");
         figures

@@ -1,10 +1,11 @@
 //! The three ledgers and their rules (I1-I7, I10, I11, I13 of the notes, in DESIGN's words).
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pushrelay::simulate::apns::{Entry, Fate, Ledger};
 
+use crate::causes::{Account, Blow, charge};
 use crate::relay::Relay;
 use crate::senders::Load;
 
@@ -24,9 +25,9 @@ pub(crate) enum View {
 }
 
 impl View {
-    /// The relay said that it was not sent.
-    pub(crate) fn is_unsent(&self) -> bool {
-        matches!(self, Self::Answer { status: 503, .. })
+    /// Told to come again later, or that the way is broken: a sender waits before its next push.
+    pub(crate) fn asks_for_rest(&self) -> bool {
+        matches!(self, Self::Answer { status: 502..=504, .. })
     }
 }
 
@@ -36,17 +37,21 @@ pub(crate) struct Made {
     body_hash: String,
     refused: Option<(u16, &'static str)>,
     pub(crate) views: Vec<View>,
+    /// How often its sender sent it: again only where told that it was not processed.
+    pub(crate) tries: u64,
+    pub(crate) began: Instant,
     pub(crate) took: Duration,
 }
 
 impl Made {
     pub(crate) fn new(body_hash: String, refused: Option<(u16, &'static str)>) -> Self {
-        Self { body_hash, refused, views: Vec::new(), took: Duration::ZERO }
+        let (views, began) = (Vec::new(), Instant::now());
+        Self { body_hash, refused, views, tries: 0, began, took: Duration::ZERO }
     }
 }
 
 /// What a run is allowed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Allowed {
     /// An answer comes within this.
     pub(crate) within: Duration,
@@ -54,8 +59,17 @@ pub(crate) struct Allowed {
     pub(crate) crashed: bool,
     /// Not every accepted push has a line.
     pub(crate) sampled: bool,
-    /// Pushes that were in flight when something outside the origin broke.
-    pub(crate) in_flight: u64,
+    /// What broke outside the origin.
+    pub(crate) blows: Vec<Blow>,
+    /// How many senders there are: none has more than one push in flight.
+    pub(crate) senders: u64,
+}
+
+impl Allowed {
+    /// Nothing breaks, and an answer comes within so many seconds.
+    pub(crate) fn nothing(within: u64) -> Self {
+        Self { within: Duration::from_secs(within), ..Self::default() }
+    }
 }
 
 /// Figures of a run.
@@ -68,6 +82,8 @@ pub(crate) struct Figures {
     pub(crate) unknown: u64,
     /// Of the unknown those that met no fault of their own at the origin.
     pub(crate) caught: u64,
+    /// What caught them.
+    pub(crate) account: Account,
     pub(crate) left: u64,
     pub(crate) died: u64,
     pub(crate) duplicates: u64,
@@ -79,7 +95,7 @@ pub(crate) fn compare(
     load: &Load,
     relay: &Relay,
     origin: &Ledger,
-    allowed: Allowed,
+    allowed: &Allowed,
 ) -> (Figures, Vec<String>) {
     let made = load.made.lock().unwrap();
     let entries = origin.entries();
@@ -96,18 +112,26 @@ pub(crate) fn compare(
     for id in lines.keys().filter(|id| !made.contains_key(*id)) {
         wrong.push(format!("I1: the relay has a line for {id}"));
     }
+    let mut caught = Vec::new();
     for (id, push) in made.iter() {
         let came = arrived.get(id.as_str()).map_or(&[][..], Vec::as_slice);
         let told = lines.get(id).map_or(&[][..], Vec::as_slice);
         let before = wrong.len();
-        judge(push, came, allowed, &mut figures, &mut wrong);
+        if judge(push, came, allowed, &mut figures, &mut wrong) {
+            caught.push((id.as_str(), push, came));
+        }
         judge_lines(push, told, allowed, &mut wrong);
         for line in &mut wrong[before..] {
             *line = format!("{line}: {id} {push:?} came {came:?} told {told:?}");
         }
     }
-    if figures.caught > origin.summary().caught + allowed.in_flight {
-        wrong.push(format!("I11: {} unknown without a cause, {allowed:?}", figures.caught));
+    figures.caught = caught.len() as u64;
+    let (account, without) = charge(&caught, origin, &allowed.blows, allowed.senders);
+    figures.account = account;
+    for id in without {
+        let came = arrived.get(id.as_str());
+        let push = &made[&id];
+        wrong.push(format!("I11: {id} is unknown without a cause: {push:?} came {came:?}"));
     }
     for violation in origin.violations() {
         wrong.push(format!("a rule of APNs was broken: {violation:?}"));
@@ -116,13 +140,14 @@ pub(crate) fn compare(
     (figures, wrong)
 }
 
+/// `true` where the push ended as unknown and met no fault of its own at the origin.
 fn judge(
     push: &Made,
     came: &[&Entry],
-    allowed: Allowed,
+    allowed: &Allowed,
     figures: &mut Figures,
     wrong: &mut Vec<String>,
-) {
+) -> bool {
     let delivered = came.iter().filter(|entry| entry.delivered).count();
     if delivered > 1 {
         figures.duplicates += 1;
@@ -176,16 +201,17 @@ fn judge(
                 }
                 ("unknown", 409, Some("RelayOutcomeUnknown")) => {
                     figures.unknown += 1;
-                    figures.caught += u64::from(!came.iter().any(|entry| entry.spoilt));
+                    return !came.iter().any(|entry| entry.spoilt);
                 }
                 _ => wrong.push("an answer that no rule allows".to_owned()),
             }
         }
     }
+    false
 }
 
 /// I13: each exchange has one line, and the line says what the sender was told.
-fn judge_lines(push: &Made, told: &[String], allowed: Allowed, wrong: &mut Vec<String>) {
+fn judge_lines(push: &Made, told: &[String], allowed: &Allowed, wrong: &mut Vec<String>) {
     let Some(View::Answer { outcome, .. }) = push.views.last() else {
         return;
     };

@@ -70,9 +70,8 @@ async fn d4_one_stream_for_ever_and_two_hundred_senders() {
     within(120, workers.join_all()).await;
     let took = begun.elapsed();
     relay.stop(30).await;
-    let allowed =
-        Allowed { within: Duration::from_secs(8), crashed: false, sampled: false, in_flight: 0 };
-    let (figures, wrong) = compare(&load, &relay, origin.ledger(), allowed);
+    let allowed = Allowed::nothing(8);
+    let (figures, wrong) = compare(&load, &relay, origin.ledger(), &allowed);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(figures.accepted, pushes);
     let summary = origin.ledger().summary();

@@ -3,15 +3,24 @@
 //!
 //! Small by default; the nightly run sizes them by environment: `PUSHRELAY_CHAOS_PUSHES` (per
 //! seed), `_SEEDS`, `_SEED` (the first), `_WIDTH` (times 48 senders), `_FAULTS` (per mille of the
-//! pushes), `_STRIKES` (at most so many milliseconds between two), `_SIGTERMS`, `_DRAIN` (seconds),
-//! `_MADE_UP` (tokens), `_LIMITED` (pushes).
+//! pushes), `_STRIKES` (at most so many milliseconds between two), `_SAME_PROCESS` (1: no
+//! succession, and memory must be flat), `_SIGTERMS`, `_DRAIN` (seconds), `_MADE_UP` (tokens),
+//! `_LIMITED` (pushes). `_PEER` chooses one program by its name in the tables of `peers`.
 //! Every fault is drawn from the seed. Figures are printed (`--nocapture`).
 
 #![allow(clippy::unwrap_used, reason = "the kit is test code too; clippy sees only #[test] bodies")]
 #![allow(clippy::print_stderr, reason = "figures are the point of the long runs")]
 
+/// What may end a push as unknown.
+mod causes;
 /// What became of each push: the sender's view, the relay's line, the origin's entry.
 mod ledger;
+/// A name server that fails.
+mod names;
+/// The same faults and successions for strangers.
+mod peers;
+/// What stands between senders and origin.
+mod program;
 /// The real binary: started, signalled, killed, succeeded.
 mod relay;
 /// Many senders at once, over HTTP/1.1 and HTTP/2.

@@ -1,7 +1,8 @@
 //! The real binary at an address of its own, so that a successor can take it over.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -13,33 +14,50 @@ use pushrelay::simulate::authority::Throwaway;
 use pushrelay::simulate::proxy::Proxy;
 use tempfile::TempDir;
 
+use crate::program::{Between, Program, write_leaf};
 use crate::{HOST, within};
 
-/// A relay.yaml, its directory, and the processes that were started on it.
+/// A relay.yaml, its directory, and the processes that were started on it; or a stranger.
 pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
     pub(crate) issuer: Arc<Throwaway>,
+    pub(crate) program: Program,
     directory: TempDir,
+    origin: SocketAddr,
+    drain: u64,
+    deadline: u64,
     processes: Vec<Child>,
+    /// Process ids of a stranger that were there before each succession.
+    retired: Vec<Vec<u32>>,
+    reloads: u64,
 }
 
 /// What the deployment says beyond the usual.
 #[derive(Default)]
 pub(crate) struct Plan {
+    pub(crate) program: Program,
     pub(crate) accept: Option<&'static str>,
-    pub(crate) top: String,
+    /// Seconds; as shipped where none.
+    pub(crate) drain: Option<u64>,
+    /// Seconds; as shipped where none.
+    pub(crate) deadline: Option<u64>,
     pub(crate) route: String,
     pub(crate) egress: String,
-    pub(crate) log: Option<&'static str>,
+    /// Where names are asked for, instead of an address for the origin's name.
+    pub(crate) names: Option<SocketAddr>,
 }
 
 /// A port that nobody else uses: a loopback address of this process and this call alone.
 fn own_address() -> SocketAddr {
+    std::net::TcpListener::bind((own_ip(), 0)).unwrap().local_addr().unwrap()
+}
+
+/// A loopback address of this process and this call alone.
+pub(crate) fn own_ip() -> Ipv4Addr {
     static NEXT: AtomicU16 = AtomicU16::new(1);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let [_, nth] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-    let ip = std::net::Ipv4Addr::new(127, 1 + high % 200, low, nth);
-    std::net::TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
+    Ipv4Addr::new(127, 1 + high % 200, low, nth)
 }
 
 impl Relay {
@@ -53,35 +71,56 @@ impl Relay {
         let directory = tempfile::tempdir().unwrap();
         let address = own_address();
         let issuer = Throwaway::new("Chaos relay CA", HOST).unwrap();
-        let write = |name: &str, text: &str| {
-            use std::os::unix::fs::PermissionsExt as _;
-            let path = directory.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let relay = Self {
+            address,
+            issuer,
+            program: plan.program,
+            directory,
+            origin: origin.address(),
+            drain: plan.drain.unwrap_or(60),
+            deadline: plan.deadline.unwrap_or(7),
+            processes: Vec::new(),
+            retired: Vec::new(),
+            reloads: 0,
         };
-        write("issuer.pem", &issuer.pem());
-        write("issuer.key", &issuer.key_pem());
-        write("origin.pem", &authority.pem());
-        let way = match proxy {
-            Some(proxy) => format!("proxies: [{{ url: \"http://{}\" }}]", proxy.address()),
-            None => format!("connect_to: {{ \"{HOST}:443\": \"{}\" }}", origin.address()),
+        relay.write("issuer.pem", &relay.issuer.pem());
+        relay.write("issuer.key", &relay.issuer.key_pem());
+        relay.write("origin.pem", &authority.pem());
+        if plan.program != Program::Pushrelay {
+            write_leaf(relay.directory.path(), &relay.issuer);
+        }
+        let way = match (proxy, plan.names) {
+            (Some(proxy), _) => format!("proxies: [{{ url: \"http://{}\" }}]", proxy.address()),
+            (None, Some(names)) => format!("dns: {{ servers: [\"{names}\"] }}"),
+            (None, None) => format!("connect_to: {{ \"{HOST}:443\": \"{}\" }}", relay.origin),
         };
-        write(
-            "relay.yaml",
-            &format!(
-                "version: 1\nplacement: post\n{}listeners:\n  - name: chaos\n    bind: \
-                 [\"{address}\"]\n    accept: {}\nroutes:\n  - provider: apns\n    egress: \
-                 out\n{}egress:\n  out:\n    roots: [origin.pem]\n    {way}\n{}issuer: {{ chain: \
-                 issuer.pem, key: issuer.key }}\nadmin: {{ bind: \"{}:0\" }}\nlog: {}\n",
-                plan.top,
-                plan.accept.unwrap_or("[tls]"),
-                plan.route,
-                plan.egress,
-                address.ip(),
-                plan.log.unwrap_or("{ format: json }"),
-            ),
-        );
-        Self { address, issuer, directory, processes: Vec::new() }
+        relay.write("relay.yaml", &relay.yaml(plan, &way));
+        relay
+    }
+
+    fn yaml(&self, plan: &Plan, way: &str) -> String {
+        let line = |key: &str, seconds: Option<u64>| {
+            seconds.map(|seconds| format!("{key}: {seconds}s\n")).unwrap_or_default()
+        };
+        let (drain, deadline) = (line("drain", plan.drain), line("    deadline", plan.deadline));
+        let (accept, address) = (plan.accept.unwrap_or("[tls]"), self.address);
+        format!(
+            "version: 1\nplacement: post\n{drain}listeners:\n  - name: chaos\n    bind: \
+             [\"{address}\"]\n    accept: {accept}\nroutes:\n  - provider: apns\n    egress: \
+             out\n{deadline}{}egress:\n  out:\n    roots: [origin.pem]\n    {way}\n{}issuer: {{ \
+             chain: issuer.pem, key: issuer.key }}\nadmin: {{ bind: \"{}:0\", probe: off }}\nlog: {{ format: \
+             json }}\n",
+            plan.route,
+            plan.egress,
+            address.ip(),
+        )
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::write(self.path(name), text).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(self.path(name), mode).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -91,9 +130,16 @@ impl Relay {
     fn spawn(&mut self) -> usize {
         let number = self.processes.len();
         let log = std::fs::File::create(self.path(&format!("{number}.log"))).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_pushrelay"))
-            .args(["run", "--config"])
-            .arg(self.path("relay.yaml"))
+        let between = Between {
+            directory: self.directory.path(),
+            address: self.address,
+            origin: self.origin,
+            drain: self.drain,
+            deadline: self.deadline,
+        };
+        let child = self
+            .program
+            .command(&between)
             .env("PUSHRELAY_READY_FILE", self.path(&format!("{number}.ready")))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -113,7 +159,16 @@ impl Relay {
     async fn ready(&mut self, number: usize) {
         let ready = self.path(&format!("{number}.ready"));
         let deadline = Instant::now() + Duration::from_secs(30);
-        while !ready.exists() {
+        loop {
+            let serves = match self.program {
+                Program::Pushrelay => ready.exists(),
+                Program::Nghttpx | Program::Haproxy | Program::HaproxyRetrying => {
+                    std::net::TcpStream::connect(self.address).is_ok()
+                }
+            };
+            if serves {
+                return;
+            }
             let ended = self.processes[number].try_wait().unwrap();
             if ended.is_some() || Instant::now() > deadline {
                 let log = std::fs::read_to_string(self.path(&format!("{number}.log")));
@@ -125,7 +180,31 @@ impl Relay {
 
     /// The process of now.
     pub(crate) fn pid(&self) -> u32 {
-        self.processes.last().unwrap().id()
+        let written = || std::fs::read_to_string(self.path("pid")).ok()?.trim().parse().ok();
+        match self.program {
+            // It writes its own, and its successor writes another.
+            Program::Nghttpx => written(),
+            Program::Pushrelay | Program::Haproxy | Program::HaproxyRetrying => None,
+        }
+        .unwrap_or_else(|| self.processes.last().unwrap().id())
+    }
+
+    /// The processes of a stranger: all of its group.
+    fn group(&self) -> Vec<u32> {
+        let group = self.processes[0].id().to_string();
+        let mut members = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            // After the name: state, parent, group.
+            let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+            let mut fields = fields.split(' ');
+            let alive = fields.next().is_some_and(|state| state != "Z");
+            if alive && fields.nth(1) == Some(&group) {
+                members
+                    .extend(entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+            }
+        }
+        members
     }
 
     /// Sends a signal to the process of now.
@@ -134,12 +213,98 @@ impl Relay {
         assert!(done.unwrap().success(), "kill {signal}");
     }
 
-    /// SIGTERM, and a successor at once. Returns the number of the one that drains.
+    /// Has the configuration read again, with another number in it, and waits until it counts.
+    pub(crate) async fn reload(&mut self) {
+        if self.program != Program::Pushrelay {
+            return self.signal(self.program.reload());
+        }
+        let old = std::fs::read_to_string(self.path("relay.yaml")).unwrap();
+        self.reloads += 1;
+        let (from, to) = if self.reloads % 2 == 1 { ("100 }", "99 }") } else { ("99 }", "100 }") };
+        let new = old.replace(from, to);
+        assert_ne!(old, new, "a reload that changes something");
+        self.write("relay.yaml", &new);
+        self.signalled("reloaded").await;
+    }
+
+    /// Has a configuration read that nobody could serve by: the old one must go on. Afterwards the
+    /// file is good again.
+    pub(crate) async fn reload_broken(&self) {
+        let good = std::fs::read_to_string(self.path("relay.yaml")).unwrap();
+        self.write("relay.yaml", &good.replace("provider: apns", "provider: nobody"));
+        self.signalled("not reloaded; the old configuration goes on").await;
+        self.write("relay.yaml", &good);
+    }
+
+    /// SIGHUP, and the line that must follow it.
+    async fn signalled(&self, message: &str) {
+        let log = self.path(&format!("{}.log", self.processes.len() - 1));
+        let before = std::fs::metadata(&log).unwrap().len();
+        self.signal("-HUP");
+        let line = format!("\"{message}\"");
+        within(10, async {
+            loop {
+                let mut file = std::fs::File::open(&log).unwrap();
+                file.seek(SeekFrom::Start(before)).unwrap();
+                let mut text = Vec::new();
+                file.read_to_end(&mut text).unwrap();
+                if String::from_utf8_lossy(&text).contains(&line) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Ends the process of now, and a successor starts at once: SIGTERM, or what a stranger's
+    /// manual says. Returns the number of the one that drains.
     pub(crate) async fn hand_over(&mut self) -> usize {
-        self.signal("-TERM");
-        let before = self.processes.len() - 1;
-        self.start().await;
-        before
+        match self.program {
+            Program::Pushrelay => {
+                self.signal(self.program.succession());
+                let before = self.processes.len() - 1;
+                self.start().await;
+                before
+            }
+            Program::Nghttpx | Program::Haproxy | Program::HaproxyRetrying => {
+                let mut before = self.group();
+                self.signal(self.program.succession());
+                within(30, async {
+                    while self.group().iter().all(|pid| before.contains(pid)) {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                })
+                .await;
+                if self.program != Program::Nghttpx {
+                    // HAProxy's master stays.
+                    before.retain(|pid| *pid != self.processes[0].id());
+                }
+                self.retired.push(before);
+                self.retired.len() - 1
+            }
+        }
+    }
+
+    /// Waits until nothing of what a succession replaced is left.
+    pub(crate) async fn left(&mut self, number: usize, seconds: u64) {
+        if self.program == Program::Pushrelay {
+            let status = self.ended(number, seconds).await;
+            assert!(status.success(), "the drain was not complete: {status}");
+            return;
+        }
+        within(seconds, async {
+            loop {
+                // Reaps the first process, which is a zombie else.
+                let _ = self.processes[0].try_wait();
+                let group = self.group();
+                if !self.retired[number].iter().any(|pid| group.contains(pid)) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
     }
 
     /// SIGKILL, and a new one.
@@ -162,8 +327,18 @@ impl Relay {
         .await
     }
 
+    /// Ends a stranger with all that it started.
+    fn end_group(&self) {
+        let group = format!("-{}", self.processes[0].id());
+        // It may have ended by itself.
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+    }
+
     /// SIGTERM to the last one, and the end of all.
     pub(crate) async fn stop(&mut self, seconds: u64) {
+        if self.program != Program::Pushrelay {
+            return self.end_group();
+        }
         if self.processes.last_mut().unwrap().try_wait().unwrap().is_none() {
             self.signal("-TERM");
         }
@@ -221,6 +396,9 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
+        if self.program != Program::Pushrelay && !self.processes.is_empty() {
+            self.end_group();
+        }
         for child in &mut self.processes {
             // It may have ended by itself.
             let _ = child.kill();

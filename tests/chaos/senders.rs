@@ -12,8 +12,8 @@ use pushrelay::simulate::sender::{Connected, Push, Receipt, SendError, Sender, S
 use crate::ledger::{Made, View};
 use crate::{HOST, TOPIC};
 
-/// Pause after a push that was not sent.
-const AFTER_503: Duration = Duration::from_millis(100);
+/// Pause after a push that met a broken way.
+const AFTER_5XX: Duration = Duration::from_millis(100);
 /// Teams from here on are made up.
 const MADE_UP: u64 = 500_000;
 /// How long a sender tries to reach a relay that is being replaced.
@@ -28,6 +28,7 @@ pub(crate) struct Load {
     /// Pushes handed to a connection and not answered yet.
     pub(crate) in_flight: Arc<AtomicU64>,
     pub(crate) answered: AtomicU64,
+    pub(crate) accepted: AtomicU64,
 }
 
 /// What a worker does besides waiting for its answers.
@@ -54,12 +55,18 @@ impl Load {
             last: AtomicU64::new(pushes),
             in_flight: Arc::default(),
             answered: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
         })
     }
 
     /// No further push begins.
     pub(crate) fn stop(&self) {
         self.last.store(0, Ordering::Relaxed);
+    }
+
+    /// Every push was begun.
+    pub(crate) fn is_over(&self) -> bool {
+        self.next.load(Ordering::Relaxed) > self.last.load(Ordering::Relaxed)
     }
 
     fn take(&self) -> Option<u64> {
@@ -96,10 +103,14 @@ impl Load {
         (push, made)
     }
 
-    fn note(&self, serial: u64, view: View, took: Duration) {
+    fn note(&self, serial: u64, view: View, tries: u64, took: Duration) {
+        if matches!(&view, View::Answer { status: 200, .. }) {
+            self.accepted.fetch_add(1, Ordering::Relaxed);
+        }
         let mut made = self.made.lock().unwrap();
         let made = made.get_mut(&self.id(serial)).unwrap();
         made.views.push(view);
+        made.tries = tries;
         made.took = took;
         self.answered.fetch_add(1, Ordering::Relaxed);
     }
@@ -110,8 +121,9 @@ impl Load {
         while let Some(serial) = self.take() {
             let (push, made) = self.push(serial, manner);
             self.made.lock().unwrap().insert(self.id(serial), made);
-            let started = Instant::now();
+            let (started, mut tries) = (Instant::now(), 0);
             let view = loop {
+                tries += 1;
                 let connected = match open.take() {
                     Some(connected) => Some(connected),
                     None => reach(&sender).await,
@@ -127,26 +139,27 @@ impl Load {
                     break view;
                 }
             };
-            let unsent = view.is_unsent();
-            self.note(serial, view, started.elapsed());
-            rest(unsent, manner).await;
+            let rests = view.asks_for_rest();
+            self.note(serial, view, tries, started.elapsed());
+            rest(rests, manner).await;
         }
     }
 
     /// One of many workers on a shared HTTP/2 connection.
     pub(crate) async fn shared(self: Arc<Self>, wire: Arc<Shared>, manner: Manner) {
         while let Some(serial) = self.take() {
-            let unsent = self.clone().one(serial, &wire, manner).await;
-            rest(unsent, manner).await;
+            let rests = self.clone().one(serial, &wire, manner).await;
+            rest(rests, manner).await;
         }
     }
 
-    /// Whether it was said to be unsent.
+    /// Whether it asked for rest.
     async fn one(self: Arc<Self>, serial: u64, wire: &Shared, manner: Manner) -> bool {
         let (push, made) = self.push(serial, manner);
         self.made.lock().unwrap().insert(self.id(serial), made);
-        let started = Instant::now();
+        let (started, mut tries) = (Instant::now(), 0);
         let view = loop {
+            tries += 1;
             let Some((generation, mut connected)) = wire.handle().await else {
                 break View::NeverReached;
             };
@@ -158,9 +171,9 @@ impl Load {
                 break view;
             }
         };
-        let unsent = view.is_unsent();
-        self.note(serial, view, started.elapsed());
-        unsent
+        let rests = view.asks_for_rest();
+        self.note(serial, view, tries, started.elapsed());
+        rests
     }
 
     /// A steady rate on one shared connection, whatever the answers do.
@@ -247,9 +260,9 @@ impl Shared {
 }
 
 /// Told to come again later, a sender waits, too.
-async fn rest(unsent: bool, manner: Manner) {
-    if unsent {
-        tokio::time::sleep(AFTER_503).await;
+async fn rest(rests: bool, manner: Manner) {
+    if rests {
+        tokio::time::sleep(AFTER_5XX).await;
     }
     if let Some(pause) = manner.pause {
         tokio::time::sleep(pause).await;

@@ -7,33 +7,60 @@ use std::time::{Duration, Instant};
 use pushrelay::simulate::apns::{Chaos, Conduct, Cut, Order, Origin};
 use pushrelay::simulate::authority::Throwaway;
 use pushrelay::simulate::proxy::{self, Manner as Refusing, Proxy};
-use pushrelay::simulate::sender::Speech;
+use pushrelay::simulate::sender::{Sender, Speech};
 use tokio::task::JoinSet;
 
+use crate::causes::Blow;
 use crate::ledger::{Allowed, Figures, compare};
-use crate::relay::{Plan, Relay};
+use crate::names::{Answering, Names};
+use crate::program::Program;
+use crate::relay::{Plan, Relay, own_ip};
 use crate::senders::{Load, Manner, Shared, sender};
 use crate::{HOST, LOOPBACK, Random, size, within};
 
 /// HTTP/1.1 senders, and workers on each of the two HTTP/2 connections.
 const ONE_BY_ONE: u64 = 16;
 const SHARING: u64 = 16;
-/// The route's deadline in a storm: stalled pushes end soon.
-const DEADLINE: Duration = Duration::from_secs(3);
+/// The route's deadline in a storm, seconds: stalled pushes end soon.
+const DEADLINE: u64 = 3;
+/// APNs' other port: a test may listen there without root.
+const PORT: u16 = 2197;
+/// After a fault outside the relay has gone the first push gets through within this. A debug build
+/// beside other tests gets more time.
+const RECOVERY: Duration = Duration::from_secs(if cfg!(debug_assertions) { 3 } else { 1 });
+/// What the relay may still grow by in the second half of a long run, KiB.
+const GROWTH: u64 = 2048;
 
-struct Storm {
+/// Which faults there are besides the origin's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Faults {
+    /// All of them.
+    All,
+    /// Those after which the process is the same one, so that its memory can be watched.
+    SameProcess,
+    /// Those that any program without egress proxy can meet: directly, one team, no crash.
+    Common,
+}
+
+pub(crate) struct Storm {
     seed: u64,
-    load: Arc<Load>,
-    origin: Origin,
+    faults: Faults,
+    pub(crate) load: Arc<Load>,
+    pub(crate) origin: Origin,
+    names: Option<Names>,
     proxy: Option<Proxy>,
-    relay: Relay,
+    pub(crate) relay: Relay,
     random: Random,
-    in_flight: u64,
+    blows: Vec<Blow>,
     crashed: bool,
+    /// How long the first push took after the names were back.
+    recoveries: Vec<Duration>,
+    /// Resident memory, KiB, each time that another twentieth was answered.
+    memory: Vec<u64>,
 }
 
 impl Storm {
-    async fn new(seed: u64, pushes: u64) -> Self {
+    pub(crate) async fn new(program: Program, seed: u64, pushes: u64, faults: Faults) -> Self {
         let load = Load::new(seed, pushes);
         let authority = Throwaway::new("Chaos APNs CA", HOST).unwrap();
         let conduct = Conduct {
@@ -43,8 +70,11 @@ impl Storm {
             limit_falls: seed.is_multiple_of(4),
             ..Conduct::default()
         };
-        let origin = Origin::start(LOOPBACK, &authority, conduct).await.unwrap();
-        let proxy = if seed.is_multiple_of(2) {
+        let proxied = seed.is_multiple_of(2) && faults != Faults::Common;
+        let named = !proxied && faults != Faults::Common;
+        let at = if named { (own_ip(), PORT).into() } else { LOOPBACK };
+        let origin = Origin::start(at, &authority, conduct).await.unwrap();
+        let proxy = if proxied {
             let mut conduct = proxy::Conduct::default();
             conduct.map.insert(format!("{HOST}:443"), origin.address());
             let minting = Throwaway::new("Chaos proxy CA", HOST).unwrap();
@@ -53,28 +83,52 @@ impl Storm {
         } else {
             None
         };
+        let names = match origin.address().ip() {
+            std::net::IpAddr::V4(ip) if named => Some(Names::start(ip).await),
+            std::net::IpAddr::V4(_) | std::net::IpAddr::V6(_) => None,
+        };
+        let route = if named { format!("    ports: [{PORT}]\n") } else { String::new() };
         let plan = Plan {
+            program,
             accept: Some("[tls, connect]"),
-            top: "drain: 4s\n".into(),
-            route: format!("    deadline: {}s\n", DEADLINE.as_secs()),
+            drain: Some(4),
+            deadline: Some(DEADLINE),
+            route,
             // Faults end connections all the time; the budget is tested elsewhere.
             egress: "    lane: { dials_per_second: 100 }\n".into(),
-            log: None,
+            names: names.as_ref().map(|names| names.address),
         };
         let mut relay = Relay::new(&origin, &authority, proxy.as_ref(), &plan);
         relay.start().await;
-        let random = Random(seed);
-        Self { seed, load, origin, proxy, relay, random, in_flight: 0, crashed: false }
+        Self {
+            seed,
+            faults,
+            load,
+            origin,
+            names,
+            proxy,
+            relay,
+            random: Random(seed),
+            blows: Vec::new(),
+            crashed: false,
+            recoveries: Vec::new(),
+            memory: Vec::new(),
+        }
     }
 
     fn senders(&self) -> JoinSet<()> {
         let mut workers = JoinSet::new();
-        let to = |speech, proxied| sender(self.relay.address, &self.relay.issuer, speech, proxied);
+        let common = self.faults == Faults::Common;
+        let to = |speech, proxied: bool| {
+            let to = self.relay.address;
+            let port = if self.names.is_some() { PORT } else { 443 };
+            Sender { port, ..sender(to, &self.relay.issuer, speech, proxied && !common) }
+        };
         let manner = |worker: u64| Manner {
             leaves_every: worker.is_multiple_of(8).then_some(31),
             refused_every: Some(17),
             pause: None,
-            team: worker % 2,
+            team: if common { 0 } else { worker % 2 },
             ..Manner::default()
         };
         let width = size("PUSHRELAY_CHAOS_WIDTH", 1);
@@ -93,17 +147,15 @@ impl Storm {
     }
 
     /// Something outside the origin breaks what is in flight.
-    fn breaks(&mut self) {
-        self.in_flight += self.load.in_flight.load(Ordering::Relaxed);
+    fn strikes(&mut self) {
+        let in_flight = self.load.in_flight.load(Ordering::Relaxed);
+        self.blows.push(Blow { at: Instant::now(), in_flight });
     }
 
     async fn strike(&mut self) {
         let cut = if self.random.below(2) == 0 { Cut::Close } else { Cut::Reset };
-        match self.random.below(12) {
-            0 => {
-                self.breaks();
-                self.origin.order(Order::Cut(cut));
-            }
+        match self.random.below(if self.faults == Faults::Common { 7 } else { 12 }) {
+            0 => self.origin.order(Order::Cut(cut)),
             1 => self.origin.order(Order::GoAway(0, Some("Shutdown".into()))),
             2 => {
                 let limit = u32::try_from(self.random.below(3)).unwrap();
@@ -113,28 +165,49 @@ impl Storm {
             }
             3 => {
                 self.origin.change(|conduct| conduct.down = true);
-                self.breaks();
                 self.origin.order(Order::Cut(cut));
                 rest(self.random.below(200)).await;
                 self.origin.change(|conduct| conduct.down = false);
             }
-            4 | 5 => self.relay.signal("-HUP"),
-            6 => drop(self.relay.hand_over().await),
-            7 if self.seed.is_multiple_of(3) => {
+            4 => self.relay.reload().await,
+            5 if self.faults == Faults::Common => self.relay.reload().await,
+            5 => self.relay.reload_broken().await,
+            6 if self.faults != Faults::SameProcess => drop(self.relay.hand_over().await),
+            7 if self.seed.is_multiple_of(3) && self.faults == Faults::All => {
                 self.crashed = true;
-                self.breaks();
                 self.relay.crash().await;
-                // Counted again: some began between the count and the signal.
-                self.breaks();
             }
-            _ => self.strike_proxy().await,
+            _ if self.proxy.is_some() => self.strike_proxy().await,
+            _ => self.strike_names(cut).await,
+        }
+    }
+
+    /// The name has no answer while every connection must be dialled anew.
+    async fn strike_names(&mut self, cut: Cut) {
+        let outages = [Answering::Failure, Answering::NoSuchName, Answering::Silence];
+        let outage = outages[usize::try_from(self.random.below(3)).unwrap()];
+        let lasts = 50 + self.random.below(500);
+        let Some(names) = &self.names else { return };
+        names.answer(outage);
+        self.origin.order(Order::Cut(cut));
+        rest(lasts).await;
+        names.answer(Answering::Well);
+        let (back, before) = (Instant::now(), self.load.accepted.load(Ordering::Relaxed));
+        while self.load.accepted.load(Ordering::Relaxed) == before {
+            if self.load.is_over() || back.elapsed() > RECOVERY * 3 {
+                break;
+            }
+            rest(2).await;
+        }
+        if !self.load.is_over() {
+            self.recoveries.push(back.elapsed());
         }
     }
 
     async fn strike_proxy(&mut self) {
         let pause = self.random.below(200);
         let kind = self.random.below(9);
-        self.breaks();
+        self.strikes();
         let Some(proxy) = &self.proxy else { return };
         let set = |manner| proxy.change(|conduct| conduct.manner = manner);
         match kind {
@@ -153,12 +226,16 @@ impl Storm {
         });
     }
 
-    async fn run(mut self) -> (Figures, Vec<String>, u64) {
+    /// Sends everything while faults strike. Returns how many did.
+    pub(crate) async fn rage(&mut self, pushes: u64) -> u64 {
         let mut workers = self.senders();
-        let memory = self.relay.memory();
         let most = size("PUSHRELAY_CHAOS_STRIKES", 60);
         let mut strikes = 0;
         loop {
+            if self.load.answered.load(Ordering::Relaxed) >= self.memory.len() as u64 * pushes / 20
+            {
+                self.memory.push(self.relay.memory());
+            }
             let pause = Duration::from_millis(10 + self.random.below(most));
             let pause = tokio::time::sleep(pause);
             tokio::select! {
@@ -168,23 +245,49 @@ impl Storm {
             self.strike().await;
             strikes += 1;
         }
-        let after = self.relay.memory();
+        self.memory.push(self.relay.memory());
         self.relay.stop(30).await;
+        strikes
+    }
+
+    async fn run(mut self, pushes: u64) -> (Figures, Vec<String>) {
+        let strikes = self.rage(pushes).await;
         let allowed = Allowed {
             // A slow machine writes its answers late; MPNS' 8 s are above the deadline anyway.
-            within: DEADLINE + Duration::from_secs(2),
+            within: Duration::from_secs(DEADLINE + 2),
             crashed: self.crashed,
             sampled: false,
-            in_flight: self.in_flight,
+            blows: std::mem::take(&mut self.blows),
+            senders: (ONE_BY_ONE + 2 * SHARING) * size("PUSHRELAY_CHAOS_WIDTH", 1),
         };
-        let (figures, wrong) = compare(&self.load, &self.relay, self.origin.ledger(), allowed);
-        let summary = self.origin.ledger().summary();
+        let (figures, mut wrong) = compare(&self.load, &self.relay, self.origin.ledger(), &allowed);
         eprintln!(
-            "seed {}: {figures:?}, {} faults, {strikes} strikes, in flight at them {}, caught at \
-             the origin {}, memory {memory} -> {after} KiB",
-            self.seed, summary.faults, self.in_flight, summary.caught
+            "seed {}: {figures:?}, {} faults, {strikes} strikes, memory {:?} KiB, names back after \
+             {:?}",
+            self.seed,
+            self.origin.ledger().summary().faults,
+            self.memory,
+            self.recoveries,
         );
-        (figures, wrong, after)
+        wrong.extend(
+            self.recoveries
+                .iter()
+                .filter(|took| **took > RECOVERY)
+                .map(|took| format!("the first push after the names were back: {took:?}")),
+        );
+        wrong.extend(self.growth());
+        (figures, wrong)
+    }
+
+    /// Flat memory: what the second half of a long run added.
+    fn growth(&self) -> Option<String> {
+        if self.faults != Faults::SameProcess {
+            return None;
+        }
+        let (first, second) = self.memory.split_at(self.memory.len() / 2);
+        let most = |half: &[u64]| half.iter().copied().max().unwrap_or(0);
+        let grown = most(second).saturating_sub(most(first));
+        (grown > GROWTH).then(|| format!("memory grew by {grown} KiB: {:?}", self.memory))
     }
 }
 
@@ -200,10 +303,13 @@ async fn i1_to_i13_hold_in_a_storm_of_faults() {
     let first = size("PUSHRELAY_CHAOS_SEED", 1);
     let started = Instant::now();
     let mut total = Figures::default();
+    let same = size("PUSHRELAY_CHAOS_SAME_PROCESS", 0) == 1;
+    let faults = if same { Faults::SameProcess } else { Faults::All };
     for seed in first..first + seeds {
-        let run = async { Storm::new(seed, pushes).await.run().await };
+        let storm = Storm::new(Program::Pushrelay, seed, pushes, faults);
+        let run = async { storm.await.run(pushes).await };
         let began = Instant::now();
-        let (figures, wrong, _) = within(60 + pushes / 50, run).await;
+        let (figures, wrong) = within(60 + pushes / 50, run).await;
         eprintln!("seed {seed} took {:?}", began.elapsed());
         assert!(wrong.is_empty(), "seed {seed}:\n{}", wrong.join("\n"));
         total.pushes += figures.pushes;
@@ -212,6 +318,7 @@ async fn i1_to_i13_hold_in_a_storm_of_faults() {
         total.not_sent += figures.not_sent;
         total.provider_refused += figures.provider_refused;
         total.caught += figures.caught;
+        total.account.add(figures.account);
         total.left += figures.left;
         total.died += figures.died;
     }

@@ -15,15 +15,12 @@ use crate::relay::{Plan, Relay};
 use crate::senders::{Load, Manner, Shared, sender, team_name};
 use crate::{HOST, LOOPBACK, size, within};
 
-const ALLOWED: Allowed =
-    Allowed { within: Duration::from_secs(8), crashed: false, sampled: false, in_flight: 0 };
-
 async fn deployment(change: impl FnOnce(&mut Conduct)) -> (Origin, Relay) {
     let authority = Throwaway::new("Chaos APNs CA", HOST).unwrap();
     let mut conduct = Conduct::default();
     change(&mut conduct);
     let origin = Origin::start(LOOPBACK, &authority, conduct).await.unwrap();
-    let plan = Plan { route: "    deadline: 4s\n".into(), ..Plan::default() };
+    let plan = Plan { deadline: Some(4), ..Plan::default() };
     let mut relay = Relay::new(&origin, &authority, None, &plan);
     relay.start().await;
     (origin, relay)
@@ -48,7 +45,7 @@ async fn from_another_address(to: SocketAddr) -> SocketAddr {
 }
 
 fn check(load: &Load, relay: &Relay, origin: &Origin) -> Figures {
-    let (figures, wrong) = compare(load, relay, origin.ledger(), ALLOWED);
+    let (figures, wrong) = compare(load, relay, origin.ledger(), &Allowed::nothing(8));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     figures
 }

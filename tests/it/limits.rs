@@ -1,6 +1,6 @@
 //! Bursts on a cold relay (measured peers lose up to 23 of 200, or open up to 188 connections).
 
-use pushrelay::simulate::apns::{Conduct, Order, token_for};
+use pushrelay::simulate::apns::{Conduct, Fault, Last, Order, Planned, When, token_for};
 use pushrelay::simulate::sender::{Push, Speech};
 
 use crate::support::{TOPIC, id, origin, receipts, relay, sender, within};
@@ -33,6 +33,28 @@ async fn one_stream_for_ever_loses_nothing() {
 #[tokio::test]
 async fn http2_senders_meet_the_same_limit() {
     burst(Speech::Http2, |conduct| conduct.warm_limit = 1).await;
+}
+
+/// nginx' `keepalive_requests` and connection ages: what lies above the GOAWAY is sent again, as
+/// often as it takes, and the next connection is not held back by the dial budget.
+#[tokio::test]
+async fn an_origin_that_ends_each_connection_after_two_pushes_gets_the_whole_burst() {
+    let fault = Fault::GoAway { last: Last::Exact, code: 0, reason: None, then_cut: None };
+    let planned = Planned { when: When::From(2, 2), fault };
+    let origin = origin(|conduct| conduct.faults = vec![planned]).await;
+    let relay = relay().to(&origin).start().await;
+    let all = receipts(&sender(&relay, Speech::Http2), 20, 10).await;
+    let good = all.iter().filter(|r| r.as_ref().is_ok_and(|r| r.status() == 200)).count();
+    assert_eq!(good, 200, "answered with 200");
+    for serial in 1..=200 {
+        origin.delivered_once(&id(serial));
+    }
+    let summary = origin.ledger().summary();
+    assert!(
+        summary.connections >= 65,
+        "more than the dial budget's burst: {}",
+        summary.connections
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! `pushrelay probe` against every way in which a path can be broken here: each ends with its code,
 //! its hop's exit code, and in time.
 
+mod commands;
+mod health;
 mod kit;
 mod output;
 mod through;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::{Args, Problem};
-use crate::config::{Config, NextHop, Protocol, RootSource, Route, RouteHost, Scheme};
+use crate::config::{Config, RootSource, Route, RouteHost, Scheme};
 use crate::names::{Authority, Host};
 use crate::pki::roots;
 use crate::probe::ask::Ask;
@@ -205,7 +205,7 @@ fn routed(args: &Args, config: &Config, parts: &Parts) -> Result<Vec<Aim>, Probl
                 continue;
             }
             for egress in parts.get(&route.egress).into_iter().flatten() {
-                let aim = aim(route, host, egress.clone());
+                let aim = Aim::of(route, host, egress.clone());
                 let same = |one: &Aim| {
                     (&one.origin, &one.egress, one.scheme) == (&aim.origin, &aim.egress, aim.scheme)
                 };
@@ -230,34 +230,10 @@ fn chosen(word: &str, route: &Route, host: &RouteHost) -> bool {
     word == route.name || word == route.provider.word() || named().unwrap_or(false)
 }
 
-fn aim(route: &Route, host: &RouteHost, egress: crate::config::EgressName) -> Aim {
-    Aim {
-        origin: Authority::new(host.origin.clone(), host.ports.first().copied().unwrap_or(443)),
-        scheme: host.scheme,
-        ask: Ask::of(route.provider, host.dialect),
-        egress,
-        h2_only: host.protocol == Protocol::H2 && route.next_hop == NextHop::Origin,
-        http1_only: host.protocol == Protocol::Http1,
-        relay_next_hop: route.next_hop != NextHop::Origin,
-        identity: None,
-        other_ports: host.ports.clone(),
-    }
-}
-
-/// Whom control rungs may ask for: what the operator names, else another probed or routed host,
-/// else the other provider.
+/// Whom control rungs may ask for: what the operator names, else what the ground knows.
 fn references(args: &Args, ground: &Ground, aims: &[Aim]) -> Vec<Authority> {
     if !args.control.is_empty() {
         return args.control.clone();
     }
-    let known = ["fcm.googleapis.com:443", "api.push.apple.com:443"];
-    let known = known.into_iter().filter_map(|text| text.parse().ok());
-    // Hosts of another provider first: a filter by category is blind for Apple's siblings.
-    let (other, same): (Vec<Authority>, Vec<Authority>) = aims
-        .iter()
-        .map(|aim| aim.origin.clone())
-        .chain(ground.references.iter().cloned())
-        .chain(known)
-        .partition(|authority| !authority.host.to_string().ends_with(".push.apple.com"));
-    other.into_iter().chain(same).collect()
+    ground.controls(aims.iter().map(|aim| aim.origin.clone()))
 }

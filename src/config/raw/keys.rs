@@ -222,6 +222,9 @@ blocks! {
         networks: Vec<String>,
         /// Asked of everybody but this machine.
         token: SecretSource,
+        /// A running relay climbs a ladder where pushes fail, or nobody has used a route, at most
+        /// every 15 minutes an origin; default on.
+        probe: Switch,
     }
 
     /// Logging.

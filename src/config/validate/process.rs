@@ -46,7 +46,7 @@ pub(super) fn limits(check: &mut Check<'_>, written: Option<&raw::Limits>) -> Li
 pub(super) fn admin(check: &mut Check<'_>, written: Option<&raw::Admin>) -> Admin {
     let default = Admin::default_bind();
     let Some(raw) = written else {
-        return Admin { bind: Some(default), networks: Vec::new(), token: None };
+        return Admin { bind: Some(default), networks: Vec::new(), token: None, probe: true };
     };
     let bind = match raw.bind.as_deref() {
         None => Some(default),
@@ -78,7 +78,7 @@ pub(super) fn admin(check: &mut Check<'_>, written: Option<&raw::Admin>) -> Admi
             );
         }
     }
-    Admin { bind, networks, token }
+    Admin { bind, networks, token, probe: raw.probe != Some(raw::Switch::Off) }
 }
 
 pub(super) fn log(check: &mut Check<'_>, written: Option<&raw::Log>) -> Log {

@@ -42,7 +42,8 @@ pub fn room(wanted: usize) -> usize {
 }
 
 fn fitting(wanted: usize, descriptors: usize) -> usize {
-    let others = OWN_DESCRIPTORS + descriptors / 8 + LEAVING;
+    // Of few descriptors senders get half: what the relay needs for itself is a dozen and a half.
+    let others = (OWN_DESCRIPTORS + descriptors / 8 + LEAVING).min(descriptors / 2);
     wanted.min(descriptors.saturating_sub(others)).max(1)
 }
 
@@ -202,9 +203,11 @@ mod tests {
         for (wanted, descriptors, room) in [
             (10_000, 1_048_576, 10_000),
             (10_000, 4096, 3456),
-            (10_000, 256, 96),
+            (10_000, 1024, 768),
+            (10_000, 256, 128),
             (50, 256, 50),
-            (10_000, 64, 1),
+            (10_000, 64, 32),
+            (10_000, 0, 1),
         ] {
             assert_eq!(fitting(wanted, descriptors), room, "{descriptors}");
         }

@@ -136,6 +136,7 @@ fn sender() -> Sender {
         local: "127.0.0.1:2".parse().unwrap(),
         tls: None,
         connect_target: None,
+        bearer: crate::relay::permit::bearer::Memo::default(),
     }
 }
 

@@ -57,10 +57,11 @@ pub(super) fn start<H: Handle>(
     // opening and resetting would pile up exchanges.
     let crowded = running > shared.limits.streams.saturating_mul(2);
     let shared = Rc::clone(shared);
-    tokio::task::spawn_local(async move {
+    // Boxed: spawning moves a future several times, and this one has some kilobytes.
+    tokio::task::spawn_local(Box::pin(async move {
         let _guard = guard;
         Stream { shared, respond, opened: Instant::now() }.run(request, crowded).await;
-    });
+    }));
 }
 
 struct Stream<H> {

@@ -173,6 +173,7 @@ pub(crate) fn sender(tls: bool) -> Rc<Sender> {
         local: "127.0.0.1:2".parse().unwrap(),
         tls: tls.then(SenderTls::default),
         connect_target: None,
+        bearer: crate::relay::permit::bearer::Memo::default(),
     })
 }
 

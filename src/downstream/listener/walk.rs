@@ -2,10 +2,13 @@
 //!
 //! Every wait has a deadline. Asked to end before the codec takes over, a connection gets a moment:
 //! its sender may count it as open already. What CONNECT leads to is in `proxied`.
+//! The steps up to the codec and the codec have a box each: an idle connection holds the state of
+//! the codec only, a third of both.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,6 +28,7 @@ use crate::downstream::tls::{self, TlsFault, hello};
 use crate::downstream::{Handle, Sender, SenderTls, http1, http2};
 use crate::io::Prefixed;
 use crate::names::{Authority, HostName};
+use crate::relay::permit::bearer::Memo;
 
 mod proxied;
 
@@ -42,6 +46,9 @@ enum Turned {
 }
 
 type Walked<T> = Result<T, Turned>;
+
+/// Serves a connection from its first request to its end.
+type Codec = Pin<Box<dyn Future<Output = ()>>>;
 
 fn refuse<T>(reason: Refused, why: impl Into<String>) -> Walked<T> {
     Err(Turned::Refused(reason, why.into()))
@@ -62,8 +69,15 @@ impl<H: Handle, C: Carry> Walk<H, C> {
     pub(super) async fn run(mut self, socket: TcpStream, judgement: Judgement) {
         let lease = self.place.lease().clone();
         let max_age = self.runtime.config.max_age;
+        let walking = async {
+            let codec = Box::pin(self.walk(socket, judgement)).await?;
+            if let Some(codec) = codec {
+                codec.await;
+            }
+            Ok(())
+        };
         let walked = tokio::select! {
-            walked = self.walk(socket, judgement) => walked,
+            walked = walking => walked,
             never = age(max_age, &lease) => match never {},
         };
         if let Err(Turned::Refused(reason, why)) = walked {
@@ -71,7 +85,8 @@ impl<H: Handle, C: Carry> Walk<H, C> {
         }
     }
 
-    async fn walk(&mut self, mut socket: TcpStream, judgement: Judgement) -> Walked<()> {
+    /// Up to the codec, where the connection gets one, or to its end.
+    async fn walk(&mut self, mut socket: TcpStream, judgement: Judgement) -> Walked<Option<Codec>> {
         let mut buffer = BytesMut::new();
         if judgement == Judgement::ExpectProxyHeader {
             self.proxy_header(&mut socket, &mut buffer).await?;
@@ -83,9 +98,9 @@ impl<H: Handle, C: Carry> Walk<H, C> {
             First::Connect if accept.connect => self.connect(socket, buffer).await,
             // A CONNECT where only plain HTTP is accepted gets its refusal from the codec.
             First::Http1 | First::Connect if accept.plain => {
-                self.plain(socket, buffer, false, None).await
+                Ok(Some(self.plain(socket, buffer, false, None)))
             }
-            First::Http2Preface if accept.plain => self.plain(socket, buffer, true, None).await,
+            First::Http2Preface if accept.plain => Ok(Some(self.plain(socket, buffer, true, None))),
             First::Http1 | First::Connect | First::Http2Preface | First::Tls => {
                 if accept.tls && first != First::Http2Preface {
                     connect::say(socket, SPEAK_TLS).await;
@@ -161,7 +176,7 @@ impl<H: Handle, C: Carry> Walk<H, C> {
         mut socket: TcpStream,
         buffer: BytesMut,
         target: Option<Authority>,
-    ) -> Walked<()> {
+    ) -> Walked<Option<Codec>> {
         let Some(plan) = &self.runtime.tls else {
             return refuse(Refused::Protocol, "TLS is not set up here");
         };
@@ -178,13 +193,13 @@ impl<H: Handle, C: Carry> Walk<H, C> {
                 tls::alert(&mut socket, UNRECOGNIZED_NAME).await;
                 return refuse(Refused::Name, format!("{refusal} ({})", hello.offer));
             }
-            return self.pass(socket, &hello.bytes, host, &rule).await;
+            return self.pass(socket, &hello.bytes, host, &rule).await.map(|()| None);
         }
         let offer = hello.offer.clone();
         let named = target.as_ref().and_then(|target| target.host.name());
         let handshake = tls::terminate(plan, hello, socket, named);
         match self.within(deadline - Instant::now(), "TLS handshake", handshake).await? {
-            Ok((stream, tls)) => self.secured(stream, tls, target).await,
+            Ok((stream, tls)) => self.secured(stream, tls, target).await.map(Some),
             Err(fault) => {
                 let reason = match fault {
                     TlsFault::Name => Refused::Name,
@@ -203,16 +218,15 @@ impl<H: Handle, C: Carry> Walk<H, C> {
             .filter(|(_, rule)| rule.tls == TlsMode::Passthrough)
     }
 
-    async fn plain(
+    fn plain(
         &self,
         socket: TcpStream,
         buffer: BytesMut,
         http2: bool,
         target: Option<Authority>,
-    ) -> Walked<()> {
+    ) -> Codec {
         let sender = self.sender(None, target);
-        self.codec(Prefixed::new(buffer.freeze(), socket), http2, sender).await;
-        Ok(())
+        self.codec(Prefixed::new(buffer.freeze(), socket), http2, sender)
     }
 
     /// ALPN decides the codec; without ALPN the preface does (F1).
@@ -221,7 +235,7 @@ impl<H: Handle, C: Carry> Walk<H, C> {
         mut stream: IO,
         tls: SenderTls,
         target: Option<Authority>,
-    ) -> Walked<()>
+    ) -> Walked<Codec>
     where
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -238,20 +252,25 @@ impl<H: Handle, C: Carry> Walk<H, C> {
             self.front.counters.count_http1_on_apns();
         }
         let sender = self.sender(Some(tls), target);
-        self.codec(Prefixed::new(prefix, stream), http2, sender).await;
-        Ok(())
+        Ok(self.codec(Prefixed::new(prefix, stream), http2, sender))
     }
 
-    async fn codec<IO>(&self, io: IO, http2: bool, sender: Rc<Sender>)
+    /// What serves the rest of the connection.
+    fn codec<IO>(
+        &self,
+        io: IO,
+        http2: bool,
+        sender: Rc<Sender>,
+    ) -> Pin<Box<dyn Future<Output = ()>>>
     where
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let (handle, limits) = (Rc::clone(&self.behind.handle), self.behind.limits);
         let lease = self.place.lease().clone();
         if http2 {
-            http2::serve(io, sender, handle, limits.http2, lease).await;
+            Box::pin(http2::serve(io, sender, handle, limits.http2, lease))
         } else {
-            http1::serve(io, sender, handle, limits.http1, lease).await;
+            Box::pin(http1::serve(io, sender, handle, limits.http1, lease))
         }
     }
 
@@ -264,6 +283,7 @@ impl<H: Handle, C: Carry> Walk<H, C> {
             local: self.local,
             tls,
             connect_target,
+            bearer: Memo::default(),
         })
     }
 }

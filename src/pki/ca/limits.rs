@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use rcgen::{CidrSubnet, GeneralSubtree, NameConstraints};
-use x509_parser::prelude::{GeneralName, X509Certificate};
+use x509_parser::prelude::X509Certificate;
 
 use crate::names::HostName;
+use crate::pki::dns_name;
 
 /// What an issuer may issue for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,7 +25,7 @@ impl NameLimits {
             return Some(Self::default());
         };
         let names = |subtrees: &[x509_parser::prelude::GeneralSubtree<'_>]| -> Vec<String> {
-            subtrees.iter().filter_map(|subtree| dns(&subtree.base)).collect()
+            subtrees.iter().filter_map(|subtree| dns_name(&subtree.base)).collect()
         };
         let permitted = constraints.value.permitted_subtrees.as_deref().map(names);
         let excluded = constraints.value.excluded_subtrees.as_deref().map(names);
@@ -53,21 +54,6 @@ impl fmt::Display for NameLimits {
             return Ok(());
         }
         write!(f, "; excluded: {}", self.excluded.join(", "))
-    }
-}
-
-fn dns(name: &GeneralName<'_>) -> Option<String> {
-    match name {
-        GeneralName::DNSName(dns) => Some(dns.to_ascii_lowercase()),
-        GeneralName::OtherName(..)
-        | GeneralName::RFC822Name(_)
-        | GeneralName::X400Address(_)
-        | GeneralName::DirectoryName(_)
-        | GeneralName::EDIPartyName(_)
-        | GeneralName::URI(_)
-        | GeneralName::IPAddress(_)
-        | GeneralName::RegisteredID(_)
-        | GeneralName::Invalid(..) => None,
     }
 }
 

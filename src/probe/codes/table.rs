@@ -60,7 +60,7 @@ codes! {
         "Ask for an idle time-out above {seconds} s for {host}:{port}, or set `lane.ping` of the egress below it.",
         "Something on the path forgets idle connections. Who did it cannot be told from here: it just falls silent.";
     ClockOff "clock_off" Warn [RelayHost]
-        "{origin} works {way}, but the clock of this machine differs by {seconds} s from what the peers say.",
+        "{origin} works {way}, but the clock of this machine differs by {seconds} s from that of {timed_by}.",
         "Set the clock of this machine (chrony or systemd-timesyncd).",
         "Provider tokens are valid for an hour at most and certificates by date: a wrong clock breaks both later.";
     OriginUnwell "provider_unwell" Warn [Origin]
@@ -284,16 +284,16 @@ codes! {
         "Ask what ends TLS for {host} on this path: its TLS is not sound.",
         "The bytes are TLS, but not a handshake that is allowed.";
     CertExpired "certificate_expired" Fail [Origin BeyondProxy Inspector]
-        "The certificate shown for {host} {way} has expired, by this machine's clock ({detail}).",
-        "Check this machine's clock first; then ask who renews the certificate issued by {issuer}.",
+        "The certificate shown for {host} {way} has expired, by this machine's clock{clock} ({detail}).",
+        "{check}Ask who renews the certificate issued by {issuer}.",
         "Either the certificate is old or the clock of this machine is ahead.";
     ClockWrong "clock_wrong" Fail [RelayHost]
-        "The clock of this machine is wrong by {seconds} s, so the certificate of {host} looks invalid.",
+        "The clock of this machine is wrong by {seconds} s against {timed_by}, so the certificate of {host} looks invalid.",
         "Set the clock of this machine (chrony or systemd-timesyncd).",
         "The peers say another time than this machine.";
-    ClockBehind "certificate_not_yet_valid" Fail [RelayHost BeyondProxy Inspector]
-        "The certificate shown for {host} {way} is not valid yet, by this machine's clock ({detail}).",
-        "Set the clock of this machine; if it is right, ask who made the certificate issued by {issuer}.",
+    ClockBehind "certificate_not_yet_valid" Fail [RelayHost BeyondProxy Inspector Origin]
+        "The certificate shown for {host} {way} is not valid yet, by this machine's clock{clock} ({detail}).",
+        "{check}Ask who made the certificate issued by {issuer}.",
         "Certificates are not made for the future, so the clock of this machine is behind.";
     CertName "certificate_wrong_name" Fail [BeyondProxy Network RelayHost Inspector]
         "What answers for {host} {way} shows a certificate for other names ({detail}).",

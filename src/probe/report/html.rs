@@ -41,6 +41,9 @@ pub fn page(report: &Report) -> String {
         escape(report.pushrelay),
         escape(&report.at),
     );
+    for note in &report.notes {
+        let _ = write!(out, "<p><strong>Note:</strong> {}</p>", escape(note));
+    }
     for change in &report.changes {
         let _ = write!(out, "<p><strong>Changed:</strong> {}</p>", escape(change));
     }
@@ -73,6 +76,9 @@ fn section(out: &mut String, target: &TargetReport) {
     );
     if !verdict.action.is_empty() {
         let _ = write!(out, "<p><strong>What to do:</strong> {}</p>", escape(&verdict.action));
+    }
+    for note in &target.notes {
+        let _ = write!(out, "<p><strong>Note:</strong> {}</p>", escape(note));
     }
     out.push_str("</div><table><caption>Steps, and what was seen</caption><thead><tr>");
     out.push_str("<th scope=\"col\">Step</th><th scope=\"col\">Result</th>");

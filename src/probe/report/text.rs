@@ -30,6 +30,13 @@ pub fn target(target: &TargetReport) -> String {
         row(&mut out, rung);
     }
     verdict(&mut out, &target.verdict);
+    for note in &target.notes {
+        wrapped(&mut out, &format!("note: {note}"), 2);
+    }
+    if target.verdict.severity == Severity::Fail {
+        see(&mut out, &target.rungs);
+    }
+    out.push('\n');
     out
 }
 
@@ -41,6 +48,9 @@ pub fn summary(report: &Report) -> String {
     };
     let (ok, warn, fail) = (count(Severity::Ok), count(Severity::Warn), count(Severity::Fail));
     let _ = writeln!(out, "{} probed: {ok} ok, {warn} warn, {fail} fail", report.targets.len());
+    for note in &report.notes {
+        wrapped(&mut out, &format!("note: {note}"), 0);
+    }
     for change in &report.changes {
         wrapped(&mut out, &format!("changed: {change}"), 0);
     }
@@ -77,7 +87,7 @@ fn shown(rung: &Rung) -> String {
         let items = items.map(|items| items.iter().filter_map(Value::as_str).collect::<Vec<_>>());
         items.unwrap_or_default().join(", ")
     };
-    if rung.result == Outcome::Skip {
+    if rung.result == Outcome::Skip && rung.stage != crate::probe::clock::STAGE {
         return String::new();
     }
     if evidence.contains_key("error") && !rung.stage.starts_with("control:") {
@@ -98,6 +108,10 @@ fn shown(rung: &Rung) -> String {
             .collect::<Vec<_>>()
             .join(" "),
         "request" => format!("{} {}", text("status"), text("body")),
+        "clock" if evidence.contains_key("skew_seconds") => {
+            format!("{} s off, by {}", text("skew_seconds"), text("told_by"))
+        }
+        "clock" => text("what"),
         "control:idle" => format!("{} s idle, alive: {}", text("seconds"), text("alive")),
         stage if stage.starts_with("control:") => match evidence.get("with") {
             Some(_) if rung.result == Outcome::Pass => format!("{} works", text("with")),
@@ -138,7 +152,34 @@ fn verdict(out: &mut String, verdict: &Verdict) {
     if !verdict.action.is_empty() {
         wrapped(out, &format!("> {}", verdict.action), 2);
     }
-    out.push('\n');
+}
+
+/// The command that shows the broken rung without the relay, to be copied as it stands.
+fn see(out: &mut String, rungs: &[Rung]) {
+    let failed = rungs.iter().find(|rung| rung.result == Outcome::Fail);
+    let text = |key: &str| failed?.evidence.get(key)?.as_str();
+    let Some(command) = text("command") else { return };
+    let needs = text("command_needs").map(|needs| format!(" ({needs})")).unwrap_or_default();
+    wrapped(out, &format!("see it without the relay{needs}:"), 2);
+    let mut lines = vec![String::from("   ")];
+    let mut quoted = false;
+    // Only at blanks outside quotes may a backslash go on in the next line.
+    for word in command.split_inclusive(|c| {
+        quoted ^= c == '\'';
+        c == ' ' && !quoted
+    }) {
+        let word = word.trim_end();
+        let used = lines.last().map_or(0, |line| line.chars().count());
+        // A blank and the backslash take two columns more.
+        if used > 4 && used + 1 + word.chars().count() + 2 > WIDTH {
+            lines.push(String::from("   "));
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push(' ');
+            line.push_str(word);
+        }
+    }
+    let _ = writeln!(out, "{}", lines.join(" \\\n"));
 }
 
 /// Breaks at blanks; a word longer than the line is cut into lines.
@@ -188,5 +229,25 @@ mod tests {
         wrapped(&mut out, &format!("{} {}", "word ".repeat(30), "x".repeat(200)), 2);
         assert!(out.lines().all(|line| line.chars().count() <= WIDTH), "{out}");
         assert_eq!(out.matches('x').count(), 200);
+    }
+
+    #[test]
+    fn a_command_is_broken_so_that_a_shell_reads_it_whole() {
+        let argument = "'content-type:  a b'";
+        let command = format!("curl {} {argument} https://origin/", "--option ".repeat(20));
+        let rung = Rung {
+            stage: "tls".to_owned(),
+            hop: "proxy",
+            result: Outcome::Fail,
+            ms: None,
+            evidence: Map::from_iter([("command".to_owned(), command.as_str().into())]),
+        };
+        let mut out = String::new();
+        see(&mut out, &[rung]);
+        assert!(out.lines().all(|line| line.chars().count() <= WIDTH), "{out}");
+        let (_, shown) = out.split_once(":\n").unwrap();
+        let joined = shown.replace("\\\n", "");
+        assert!(joined.contains(argument) && joined.trim().ends_with("https://origin/"), "{out}");
+        assert_eq!(joined.matches("--option").count(), 20);
     }
 }

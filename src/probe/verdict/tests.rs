@@ -19,6 +19,7 @@ fn base(proxied: bool) -> Findings {
         answer: None,
         idle: None,
         skew: None,
+        timed_by: None,
         failure: None,
         controls: Controls::default(),
     }
@@ -48,6 +49,7 @@ fn said(status: u16, squid: Option<&str>) -> ProxyRefusal {
         via: None,
         offered: vec!["Negotiate".to_owned(), "Basic".to_owned()],
         squid_error: squid.map(str::to_owned),
+        marks: Vec::new(),
         page: String::new(),
     }
 }

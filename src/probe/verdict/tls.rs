@@ -71,6 +71,7 @@ fn certificate(findings: &Findings, failure: &Failure, reason: CertificateFault)
     let detail = text(failure);
     let issuer = issuer(findings);
     let vendor = issuer.as_deref().and_then(vendors::by_issuer);
+    let right = super::is_right(findings);
     let judged = |code: Code| Judged::new(code).at(failure.hop).detail(detail.clone());
     match reason {
         CertificateFault::Expired | CertificateFault::NotYetValid if explained => {
@@ -78,6 +79,10 @@ fn certificate(findings: &Findings, failure: &Failure, reason: CertificateFault)
         }
         CertificateFault::Expired if failure.hop == Hop::Inspector => judged(Code::CertExpired),
         CertificateFault::Expired => judged(Code::CertExpired).at(far_end(findings)),
+        // Somebody else's clock says the same as ours.
+        CertificateFault::NotYetValid if right && failure.hop == Hop::RelayHost => {
+            judged(Code::ClockBehind).at(far_end(findings))
+        }
         CertificateFault::NotYetValid => judged(Code::ClockBehind),
         CertificateFault::WrongName => judged(Code::CertName),
         CertificateFault::OwnIssuer => judged(Code::RelayInPlace),

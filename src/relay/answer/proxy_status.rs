@@ -135,30 +135,13 @@ fn outcome_of(word: &str) -> Option<Outcome> {
 }
 
 fn hop_of(word: &str) -> Option<Hop> {
-    use Hop::{
-        BeyondProxy, Inspector, Network, None, Origin, Portal, Proxy, RelayHost, Resolver, Sender,
-        ToProxy,
-    };
-    let all = [
-        BeyondProxy,
-        Inspector,
-        Network,
-        None,
-        Origin,
-        Portal,
-        Proxy,
-        RelayHost,
-        Resolver,
-        Sender,
-        ToProxy,
-    ];
-    all.into_iter().find(|hop| hop.word() == word)
+    Hop::ALL.iter().copied().find(|hop| hop.word() == word)
 }
 
 fn stage_of(word: &str) -> Option<Stage> {
-    use Stage::{Alpn, Connect, Ping, ProxyTls, Queue, Request, Resolve, Settings, Tcp, Tls};
-    let all = [Queue, Resolve, Tcp, ProxyTls, Connect, Tls, Alpn, Settings, Ping, Request];
-    all.into_iter().find(|stage| stage.word() == word)
+    // Pushes wait before the ladder's first rung.
+    let all = std::iter::once(&Stage::Queue).chain(Stage::LADDER);
+    all.copied().find(|stage| stage.word() == word)
 }
 
 /// The error types of RFC 9209 §2.3.

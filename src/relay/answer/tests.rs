@@ -245,6 +245,7 @@ fn e7_proxy_status_is_well_formed_and_reads_back() {
         via: Some("10.1.1.1".into()),
         offered: Vec::new(),
         squid_error: None,
+        marks: Vec::new(),
         page: "10.1.1.1".into(),
     };
     let cause = HopError::new(Hop::Proxy, Stage::Connect, HopErrorKind::ProxyRefused(nasty.into()))

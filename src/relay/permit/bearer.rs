@@ -2,12 +2,14 @@
 //! allowed or not, they prove nothing. The signature is never looked at (some senders' is DER).
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 
 use crate::upstream::Credential;
@@ -31,14 +33,7 @@ struct Claims<'a> {
     iss: Cow<'a, str>,
 }
 
-/// The credential of a request with an APNs provider token; `None` where there is no single
-/// `authorization` with a readable JWT. Such a request shares the lane of the nameless, and APNs
-/// says what is wrong with it.
-pub fn credential(headers: &HeaderMap) -> Option<Credential> {
-    let mut fields = headers.get_all(AUTHORIZATION).iter();
-    let (value, None) = (fields.next()?, fields.next()) else {
-        return None;
-    };
+fn read(value: &HeaderValue) -> Option<Credential> {
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("bearer") || token.len() > TOKEN_CAP {
         return None;
@@ -49,6 +44,38 @@ pub fn credential(headers: &HeaderMap) -> Option<Credential> {
     let header: Header<'_> = serde_json::from_slice(&header).ok()?;
     let claims: Claims<'_> = serde_json::from_slice(&claims).ok()?;
     Some(Credential { team: plain(&claims.iss)?, key: plain(&header.kid)? })
+}
+
+/// The last token of a connection and what it said: senders repeat one for up to an hour, and
+/// decoding it would be among the dearest steps of a push.
+#[derive(Default)]
+pub struct Memo(RefCell<Option<(Box<[u8]>, Credential)>>);
+
+impl Memo {
+    /// The credential of a request with an APNs provider token; `None` where there is no single
+    /// `authorization` with a readable JWT. Such a request shares the lane of the nameless, and
+    /// APNs says what is wrong with it.
+    pub fn credential(&self, headers: &HeaderMap) -> Option<Credential> {
+        let mut fields = headers.get_all(AUTHORIZATION).iter();
+        let (value, None) = (fields.next()?, fields.next()) else {
+            return None;
+        };
+        if let Some((token, known)) = &*self.0.borrow()
+            && **token == *value.as_bytes()
+        {
+            return Some(known.clone());
+        }
+        let found = read(value)?;
+        *self.0.borrow_mut() = Some((value.as_bytes().into(), found.clone()));
+        Some(found)
+    }
+}
+
+/// Shows nothing of the token.
+impl fmt::Debug for Memo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memo").finish_non_exhaustive()
+    }
 }
 
 fn plain(claim: &str) -> Option<Arc<str>> {
@@ -66,7 +93,8 @@ mod tests {
         for value in values {
             headers.append(AUTHORIZATION, value.parse().unwrap());
         }
-        credential(&headers).map(|found| (found.team.to_string(), found.key.to_string()))
+        let found = Memo::default().credential(&headers)?;
+        Some((found.team.to_string(), found.key.to_string()))
     }
 
     #[test]
@@ -77,6 +105,19 @@ mod tests {
         assert_eq!(read(&[&token.replace("bearer", "Bearer")]), expected);
         let unsigned = token.rsplit_once('.').unwrap().0.to_owned();
         assert_eq!(read(&[&format!("{unsigned}.MEUCIQDder")]), expected);
+    }
+
+    #[test]
+    fn another_token_on_the_same_connection_is_another_credential() {
+        let memo = Memo::default();
+        for (team, key) in [("T1", "K1"), ("T1", "K1"), ("T2", "K2"), ("T1", "K1")] {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, bearer(team, key).parse().unwrap());
+            let found = memo.credential(&headers).unwrap();
+            assert_eq!((&*found.team, &*found.key), (team, key));
+            headers.insert(AUTHORIZATION, "bearer nonsense".parse().unwrap());
+            assert_eq!(memo.credential(&headers), None);
+        }
     }
 
     #[test]

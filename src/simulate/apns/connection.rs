@@ -169,6 +169,7 @@ impl Connection {
         self.read_frames();
         loop {
             if self.frozen {
+                self.broken(self.streams.len(), true);
                 return std::future::pending().await;
             }
             if !self.flush().await || self.ending.is_some() {
@@ -220,9 +221,8 @@ impl Connection {
     fn abandon(&mut self) {
         let numbers: Vec<u64> = self.streams.values().map(|stream| stream.number).collect();
         self.streams.clear();
-        if !numbers.is_empty() || self.ending.is_some() {
-            let caught = self.shared.caught(numbers.len());
-            self.shared.ledger.count(|summary| summary.caught += caught);
+        if self.ending.is_some() {
+            self.broken(numbers.len(), false);
         }
         for number in numbers {
             self.shared.ledger.update(number, |entry| {
@@ -231,6 +231,11 @@ impl Connection {
                 }
             });
         }
+    }
+
+    /// Notes that it is broken by the script, with so many streams open.
+    fn broken(&self, open: usize, silent: bool) {
+        self.shared.ledger.broke(self.number, self.shared.caught(open), silent);
     }
 
     /// Plays `what` after `delay`.

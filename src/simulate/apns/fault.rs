@@ -237,6 +237,8 @@ impl Chaos {
             13 => Fault::GoAwayTwice(Duration::from_millis((pick >> 16) % 50)),
             14 => goaway(Last::Zero, Some(cut)),
             15 => Fault::Stall,
+            // Every push on the connection waits for its deadline: an eighth of the others' share.
+            16 if (pick >> 16).is_multiple_of(8) => Fault::Freeze,
             _ => Fault::NoApnsId,
         })
     }

@@ -104,10 +104,25 @@ pub struct Summary {
     pub caught: u64,
 }
 
+/// A moment at which the origin broke a connection: what was in flight may end as unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Break {
+    /// The connection.
+    pub connection: u64,
+    /// Milliseconds since the origin started.
+    pub at_ms: u64,
+    /// Pushes in flight at that moment: those of all senders where the test told them, else the
+    /// open streams.
+    pub in_flight: u64,
+    /// It was frozen, so that the peer has to find out.
+    pub silent: bool,
+}
+
 #[derive(Debug, Default)]
 struct Book {
     entries: Vec<Entry>,
     violations: Vec<Violation>,
+    breaks: Vec<Break>,
     summary: Summary,
 }
 
@@ -132,6 +147,16 @@ impl Ledger {
     /// A copy of the violations kept.
     pub fn violations(&self) -> Vec<Violation> {
         lock(&self.book).violations.clone()
+    }
+
+    /// A copy of the moments at which a connection was broken.
+    pub fn breaks(&self) -> Vec<Break> {
+        lock(&self.book).breaks.clone()
+    }
+
+    /// When its clock began.
+    pub const fn started(&self) -> Instant {
+        self.started
     }
 
     /// The totals, duplicates counted now.
@@ -176,6 +201,14 @@ impl Ledger {
         let mut book = lock(&self.book);
         book.summary.connections += 1;
         book.summary.connections
+    }
+
+    /// A connection is broken now.
+    pub(crate) fn broke(&self, connection: u64, in_flight: u64, silent: bool) {
+        let at_ms = self.now_ms();
+        let mut book = lock(&self.book);
+        book.summary.caught += in_flight;
+        book.breaks.push(Break { connection, at_ms, in_flight, silent });
     }
 
     /// A request arrived; its number from 1, which is the place of its entry plus 1.

@@ -251,11 +251,11 @@ impl Talk<'_> {
                 Err(error) => return repeated.map(Said::Restart).ok_or(error),
             };
             let refused = match answer {
-                Answer::Opened { status, reason, via, early } => {
+                Answer::Opened { status, reason, via, marks, early } => {
                     if let Some(attempt) = attempt {
                         attempt.accepted();
                     }
-                    let fact = Fact::Tunnel { status, reason, via };
+                    let fact = Fact::Tunnel { status, reason, via, marks };
                     let took = self.began.elapsed();
                     self.observe.passed(Finding { stage: Stage::Connect, took, fact });
                     return Ok(Said::Opened(early));

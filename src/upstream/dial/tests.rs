@@ -519,6 +519,7 @@ fn f2_another_port_is_no_chance_for_refused_credentials() {
             via: None,
             offered: Vec::new(),
             squid_error: None,
+            marks: Vec::new(),
             page: String::new(),
         })
     };

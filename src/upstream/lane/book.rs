@@ -13,9 +13,9 @@ use crate::config::LaneLimits;
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause while a push waits: a proxy that is back is found within this time.
 const BACKOFF_MOST: Duration = Duration::from_millis(500);
-/// A further connection is not dialled before the first one has answered, but an answer that takes
-/// so long must not hold everybody up.
-const UNANSWERED_PATIENCE: Duration = Duration::from_secs(1);
+/// A further connection is not dialled, and a new one not filled, before the first push on it has
+/// been answered; but an answer that takes so long must not hold everybody up.
+pub(super) const UNANSWERED_PATIENCE: Duration = Duration::from_secs(1);
 /// A bound learned from refused streams grows by an eighth (one at least) after so many answers:
 /// an origin that takes fewer than it announced is rarely asked for more, and one whose refusals
 /// were a spell is at its full width again within a few thousand answers.
@@ -35,6 +35,8 @@ struct Seat {
     /// Answers since it was learned or widened.
     answers: u32,
     answered: bool,
+    /// No answer yet, but the peer is alive: it is slow.
+    slow: bool,
     http1: bool,
     since: Instant,
 }
@@ -46,7 +48,7 @@ impl Seat {
         }
         // A new connection sends one push alone until it is answered: APNs allows one stream
         // before a valid token was seen.
-        let most = if self.answered { cap } else { 1 };
+        let most = if self.answered || self.slow { cap } else { 1 };
         self.peer_limit.min(most).min(self.learned)
     }
 
@@ -116,6 +118,7 @@ impl Book {
             seat.answered |= answered;
             if answered {
                 seat.widen();
+                self.backoff = Duration::ZERO;
             }
         }
     }
@@ -143,7 +146,7 @@ impl Book {
             return Dial::No;
         }
         let mut earliest = self.not_before.filter(|at| *at > now);
-        for seat in self.seats.iter().filter(|seat| !seat.http1 && !seat.answered) {
+        for seat in self.seats.iter().filter(|seat| !seat.http1 && !seat.answered && !seat.slow) {
             let patience = seat.since + UNANSWERED_PATIENCE;
             if patience > now {
                 earliest = Some(earliest.map_or(patience, |at| at.max(patience)));
@@ -160,7 +163,7 @@ impl Book {
     /// A dial brought a connection. `http1`: it speaks HTTP/1.1.
     pub fn dial_succeeded(&mut self, id: u64, peer_limit: Option<u32>, http1: bool, now: Instant) {
         self.dialing = self.dialing.saturating_sub(1);
-        self.backoff = Duration::ZERO;
+        // The back-off ends with an answer: a connection may end before it gave one.
         self.not_before = None;
         self.down_since = None;
         self.http1 = http1;
@@ -172,6 +175,7 @@ impl Book {
             learned: usize::MAX,
             answers: 0,
             answered: false,
+            slow: false,
             http1,
             since: now,
         });
@@ -180,10 +184,14 @@ impl Book {
     /// A dial failed; returns for how long the lane has been down. `jitter` is 0.0..1.0.
     pub fn dial_failed(&mut self, now: Instant, jitter: f64) -> Duration {
         self.dialing = self.dialing.saturating_sub(1);
+        self.back_off(now, jitter);
+        now - *self.down_since.get_or_insert(now)
+    }
+
+    fn back_off(&mut self, now: Instant, jitter: f64) {
         self.backoff = (self.backoff * 2).clamp(BACKOFF_FIRST, BACKOFF_MOST);
         // Up to a quarter less, never more: many lanes do not dial in step, and the bound holds.
         self.not_before = Some(now + self.backoff.mul_f64(1.0 - 0.25 * jitter));
-        now - *self.down_since.get_or_insert(now)
     }
 
     /// The peer's limit is now this.
@@ -193,9 +201,29 @@ impl Book {
         }
     }
 
-    /// The connection takes nothing new.
-    pub fn retired(&mut self, id: u64) {
-        self.seats.retain(|seat| seat.id != id);
+    /// The connection takes nothing new; one on which nothing `worked` counts as a failed dial.
+    /// Returns whether it took pushes until now.
+    pub fn retired(&mut self, id: u64, worked: bool, now: Instant) -> bool {
+        let Some(index) = self.seats.iter().position(|seat| seat.id == id) else {
+            return false;
+        };
+        let seat = self.seats.remove(index);
+        if !(worked || seat.answered) {
+            self.back_off(now, 0.0);
+        }
+        true
+    }
+
+    /// The peer answers PING, but not the push: it is slow, and its own limit counts.
+    pub fn is_slow(&mut self, id: u64) {
+        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.id == id) {
+            seat.slow = true;
+        }
+    }
+
+    /// Has an answer come on this connection?
+    pub fn has_answered(&self, id: u64) -> bool {
+        self.seats.iter().any(|seat| seat.id == id && (seat.answered || seat.slow))
     }
 
     /// Since when no dial has succeeded; `None` while a connection stands or nothing was tried.
@@ -335,10 +363,39 @@ mod tests {
         let mut book = Book::new(LIMITS);
         let now = Instant::now();
         book.dial_succeeded(1, None, false, now);
-        book.retired(1);
+        assert!(book.retired(1, true, now));
+        assert!(!book.retired(1, true, now), "once");
         assert_eq!(book.take(), None);
         assert_eq!(book.wants_dial(now, 1), Dial::Now);
         book.give_back(1, true);
+    }
+
+    #[test]
+    fn a_connection_on_which_nothing_worked_counts_as_a_failed_dial() {
+        let mut book = Book::new(LIMITS);
+        let mut now = Instant::now();
+        for pause in [100, 200, 400, 500, 500] {
+            book.dial_begins();
+            book.dial_succeeded(1, Some(1000), false, now);
+            assert!(book.retired(1, false, now));
+            assert_eq!(book.wants_dial(now, 1), Dial::At(now + Duration::from_millis(pause)));
+            now += Duration::from_millis(pause);
+        }
+        book.dial_succeeded(2, Some(1000), false, now);
+        book.take();
+        book.give_back(2, true);
+        assert!(book.retired(2, false, now));
+        assert_eq!(book.wants_dial(now, 1), Dial::Now, "it has answered");
+    }
+
+    #[test]
+    fn a_slow_origin_gets_what_its_own_limit_allows() {
+        let mut book = Book::new(LIMITS);
+        let now = Instant::now();
+        book.dial_succeeded(1, Some(10), false, now);
+        assert_eq!(takes(&mut book), 1);
+        book.is_slow(1);
+        assert_eq!(takes(&mut book), 9);
     }
 
     #[test]

@@ -2,11 +2,154 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
+use super::book::UNANSWERED_PATIENCE;
+use super::dialing::is_definitive;
 use super::wire::Wire;
-use super::{DialOrigin, Lane};
-use crate::hop::HopError;
+use super::{DOWN_FOR_LONG, DialOrigin, Lane, Waiter};
+use crate::hop::{Hop, HopError, HopErrorKind, Stage};
+use crate::upstream::Push;
+use crate::upstream::connection::ExchangeFailure;
+
+impl<D: DialOrigin> Lane<D> {
+    pub(super) async fn seat(
+        self: &Rc<Self>,
+        push: &Push,
+        deadline: Instant,
+        again: bool,
+    ) -> Result<Seat<D>, HopError> {
+        loop {
+            self.last_used.set(Instant::now());
+            let wire = match self.take() {
+                Some(wire) => wire,
+                None => self.wait(push, deadline, again).await?,
+            };
+            let seat = Seat { lane: self.clone(), wire, answered: false };
+            match timeout_at(deadline, seat.wire.is_fit()).await {
+                Ok(true) => return Ok(seat),
+                Ok(false) => {}
+                Err(_late) => return Err(self.waited_in_vain()),
+            }
+        }
+    }
+
+    pub(super) fn take(&self) -> Option<Wire> {
+        loop {
+            let id = self.book.borrow_mut().take()?;
+            let wire = self.wires.borrow().iter().find(|wire| wire.id() == id).cloned();
+            match wire {
+                Some(wire) if !wire.is_retired() => return Some(wire),
+                Some(_) | None => self.forget(id),
+            }
+        }
+    }
+
+    /// Waits in the lane's own queue: for a place, for the dial's last word, for the deadline.
+    async fn wait(
+        self: &Rc<Self>,
+        push: &Push,
+        deadline: Instant,
+        again: bool,
+    ) -> Result<Wire, HopError> {
+        if let Some(error) = self.known_failure() {
+            return Err(error);
+        }
+        if self.waiting.borrow().len() >= self.limits.queue {
+            self.drop_departed();
+            if self.waiting.borrow().len() >= self.limits.queue {
+                return Err(HopError::new(Hop::RelayHost, Stage::Queue, HopErrorKind::Overloaded));
+            }
+        }
+        let (place, placed) = oneshot::channel();
+        self.queue(Waiter { sender: push.sender, deadline, place }, again);
+        self.pump();
+        let mut placed = Placed { lane: self, placed };
+        tokio::select! {
+            biased;
+            got = &mut placed.placed => match got {
+                Ok(got) => got,
+                Err(_dropped) => {
+                    Err(HopError::new(Hop::RelayHost, Stage::Queue, HopErrorKind::Draining))
+                }
+            },
+            () = push.presence.gone() => {
+                Err(HopError::new(Hop::Sender, Stage::Queue, HopErrorKind::SenderGone))
+            }
+            () = sleep_until(deadline) => Err(self.waited_in_vain()),
+        }
+    }
+
+    /// The error that a push would only wait for.
+    fn known_failure(&self) -> Option<HopError> {
+        let now = Instant::now();
+        let book = self.book.borrow();
+        if book.connections() > 0 || !book.is_backing_off(now) {
+            return None;
+        }
+        let down_for_long = book.down_for(now).is_some_and(|down| down >= DOWN_FOR_LONG);
+        let error = self.last_error.borrow();
+        let error = error.as_ref()?;
+        (down_for_long || is_definitive(&error.kind)).then(|| error.share())
+    }
+
+    fn waited_in_vain(&self) -> HopError {
+        let down = self.book.borrow().connections() == 0;
+        match self.last_error.borrow().as_ref() {
+            Some(error) if down => error.share(),
+            Some(_) | None => HopError::new(Hop::Origin, Stage::Queue, HopErrorKind::Timeout),
+        }
+    }
+
+    fn drop_departed(&self) {
+        self.waiting.borrow_mut().retain(|waiter| !waiter.is_closed());
+    }
+
+    /// Queues a push; one that came back goes before those whose deadline is later, else a burst
+    /// that an origin takes in small bites would tire out together.
+    fn queue(&self, waiter: Waiter, again: bool) {
+        let mut waiting = self.waiting.borrow_mut();
+        let mut place = waiting.len();
+        while again && place > 0 && waiting[place - 1].deadline > waiter.deadline {
+            place -= 1;
+        }
+        waiting.insert(place, waiter);
+    }
+
+    /// One exchange. While it is alone on a new connection the others wait for its answer, but
+    /// not behind an origin that is merely slow.
+    pub(super) async fn exchange(
+        self: &Rc<Self>,
+        seat: &Seat<D>,
+        request: &http::Request<Bytes>,
+        deadline: Instant,
+    ) -> Result<http::Response<Bytes>, ExchangeFailure> {
+        let alone = !self.book.borrow().has_answered(seat.wire.id());
+        let exchange = seat.wire.exchange(request, deadline);
+        let Wire::Http2(connection) = &seat.wire else {
+            return exchange.await;
+        };
+        if !alone {
+            return exchange.await;
+        }
+        let mut exchange = std::pin::pin!(exchange);
+        let open_up = async {
+            sleep(UNANSWERED_PATIENCE).await;
+            if connection.try_path().await {
+                self.book.borrow_mut().is_slow(connection.id);
+                self.pump();
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            answer = &mut exchange => answer,
+            () = open_up => exchange.as_mut().await,
+        }
+    }
+}
 
 /// A place on a connection; given back when dropped.
 pub(super) struct Seat<D: DialOrigin> {

@@ -37,6 +37,29 @@ impl Wire {
         }
     }
 
+    pub(super) const fn is_http2(&self) -> bool {
+        matches!(self, Self::Http2(_))
+    }
+
+    /// False for an HTTP/2 connection on which the origin cannot have processed anything.
+    pub(super) fn has_worked(&self) -> bool {
+        match self {
+            Self::Http1(_) => true,
+            Self::Http2(connection) => {
+                let nothing = connection.log.goaway().is_some_and(|goaway| goaway.last_stream == 0);
+                connection.exchanges() > 0 && !nothing
+            }
+        }
+    }
+
+    /// Did the origin end it by GOAWAY, without naming an error?
+    pub(super) fn was_sent_away(&self) -> bool {
+        match self {
+            Self::Http1(_) => false,
+            Self::Http2(connection) => connection.log.goaway().is_some_and(|away| away.code == 0),
+        }
+    }
+
     pub(super) fn retire(&self) {
         match self {
             Self::Http1(connection) => connection.retire(),

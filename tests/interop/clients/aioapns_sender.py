@@ -1,4 +1,8 @@
-"""Sends a job with aioapns, unmodified; one JSON line per push."""
+"""Sends a job with aioapns, unmodified; one JSON line per push.
+
+A job with `burst` is sent in bursts of so many pushes, with `pause` seconds between them; a line
+says when each begins and when it has been answered.
+"""
 
 import asyncio
 import json
@@ -33,7 +37,12 @@ async def main():
                 entry["error"] = f"{type(error).__name__}: {error}"
             print(json.dumps(entry), flush=True)
 
-    await asyncio.gather(*(send(push) for push in job["pushes"]))
+    burst = job.get("burst") or len(job["pushes"])
+    for first in range(0, len(job["pushes"]), burst):
+        print(f"burst {first // burst} begins", flush=True)
+        await asyncio.gather(*(send(push) for push in job["pushes"][first:first + burst]))
+        print(f"burst {first // burst} is answered", flush=True)
+        await asyncio.sleep(job.get("pause", 0))
 
 
 asyncio.run(main())

@@ -127,10 +127,15 @@ def _nghttp_entries(pushes, text):
 
 
 def _lines(done):
-    entries = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    entries = parsed(done.stdout)
     if not entries:
         raise RuntimeError(f"the sender said nothing: {done.stderr[-800:]}")
     return entries
+
+
+def parsed(text):
+    """The entries among what a sender wrote."""
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
 def aioapns(machine, job, deadline=None):
@@ -138,6 +143,12 @@ def aioapns(machine, job, deadline=None):
     path = job.write(machine)
     return _lines(machine.run([install.PYTHON, CLIENTS / "aioapns_sender.py", path],
                               deadline or 40 + job.count * 0.1, check=False))
+
+
+def aioapns_bursts(machine, job, burst, pause):
+    """The same in bursts, running: its output says when each begins and is answered."""
+    path = job.write(machine, burst=burst, pause=pause)
+    return machine.start("aioapns", [install.PYTHON, "-u", CLIENTS / "aioapns_sender.py", path])
 
 
 def node_apn(machine, job, proxy=None, deadline=None):

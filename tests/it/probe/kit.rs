@@ -25,7 +25,7 @@ const WORST: Duration = Duration::from_secs(15);
 
 /// A probe in the making.
 pub(crate) struct Case {
-    directory: TempDir,
+    directory: Arc<TempDir>,
     args: Vec<OsString>,
     target: Vec<String>,
     password: Option<String>,
@@ -35,7 +35,7 @@ pub(crate) struct Case {
 impl Case {
     pub(crate) fn new() -> Self {
         Self {
-            directory: tempfile::tempdir().unwrap(),
+            directory: Arc::new(tempfile::tempdir().unwrap()),
             args: Vec::new(),
             target: vec![HOST.to_owned()],
             password: None,
@@ -137,10 +137,11 @@ impl Case {
     /// Runs with `--json`.
     pub(crate) async fn run(self) -> Seen {
         let began = Instant::now();
+        let files = Arc::clone(&self.directory);
         let (exit, text) = self.arg("--json").output().await;
         let json: Value =
             serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-        Seen { exit, took: began.elapsed(), json, text }
+        Seen { exit, took: began.elapsed(), json, text, _files: files }
     }
 }
 
@@ -150,6 +151,8 @@ pub(crate) struct Seen {
     pub(crate) took: Duration,
     pub(crate) json: Value,
     pub(crate) text: String,
+    /// What the commands in it name.
+    _files: Arc<TempDir>,
 }
 
 impl Seen {
@@ -212,6 +215,29 @@ impl Scripted {
         Self::start(Some(text), Arc::new(|_: &str| None)).await
     }
 
+    /// Opens tunnels by hand to one place, and answers anything else with a page.
+    pub(crate) async fn tunnel(to: SocketAddr, page: String) -> Self {
+        let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepting = tokio::spawn(async move {
+            loop {
+                let (mut tcp, _) = listener.accept().await.unwrap();
+                let page = page.clone();
+                tokio::spawn(async move {
+                    let Some(head) = read_head(&mut tcp).await else { return };
+                    if !head.starts_with("CONNECT") {
+                        let _ = tcp.write_all(page.as_bytes()).await;
+                        return;
+                    }
+                    let mut origin = tokio::net::TcpStream::connect(to).await.unwrap();
+                    let _ = tcp.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await;
+                    let _ = tokio::io::copy_bidirectional(&mut tcp, &mut origin).await;
+                });
+            }
+        });
+        Self { address, accepting: accepting.abort_handle() }
+    }
+
     async fn start(greeting: Option<&'static str>, answer: Arc<Reply>) -> Self {
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -221,14 +247,8 @@ impl Scripted {
                 let answer = Arc::clone(&answer);
                 tokio::spawn(async move {
                     let _ = tcp.write_all(greeting.unwrap_or_default().as_bytes()).await;
-                    let mut head = Vec::new();
-                    while !head.ends_with(b"\r\n\r\n") {
-                        match tcp.read_u8().await {
-                            Ok(byte) => head.push(byte),
-                            Err(_ended) => return,
-                        }
-                    }
-                    match answer(&String::from_utf8_lossy(&head)) {
+                    let Some(head) = read_head(&mut tcp).await else { return };
+                    match answer(&head) {
                         Some(answer) => drop(tcp.write_all(answer.as_bytes()).await),
                         None => std::future::pending().await,
                     }
@@ -237,6 +257,21 @@ impl Scripted {
         });
         Self { address, accepting: accepting.abort_handle() }
     }
+}
+
+async fn read_head(tcp: &mut tokio::net::TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(tcp.read_u8().await.ok()?);
+    }
+    Some(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// This moment as a Date field has it.
+pub(crate) fn http_date() -> String {
+    let now = time::OffsetDateTime::now_utc();
+    let text = now.format(&time::format_description::well_known::Rfc2822).unwrap();
+    text.replace("+0000", "GMT")
 }
 
 impl Drop for Scripted {

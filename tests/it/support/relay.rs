@@ -15,6 +15,7 @@ use super::{Corporate, HOST, TestOrigin};
 #[derive(Deserialize)]
 struct Ready {
     listeners: BTreeMap<String, Vec<SocketAddr>>,
+    admin: SocketAddr,
 }
 
 /// Starts empty; a deployment says the rest.
@@ -151,7 +152,7 @@ impl Builder {
             .unwrap();
         let ready = ready(&mut child, &self.directory).await;
         let address = ready.listeners["test"][0];
-        Relay { child, address, issuer, directory: self.directory }
+        Relay { child, address, admin: ready.admin, issuer, directory: self.directory }
     }
 }
 
@@ -183,6 +184,7 @@ async fn ready(child: &mut Child, directory: &TempDir) -> Ready {
 pub(crate) struct Relay {
     child: Child,
     pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
     pub(crate) issuer: Arc<Throwaway>,
     directory: TempDir,
 }

@@ -5,7 +5,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::{Turned, UNRECOGNIZED_NAME, Walk, Walked, refuse};
+use super::{Codec, Turned, UNRECOGNIZED_NAME, Walk, Walked, refuse};
 use crate::downstream::Handle;
 use crate::downstream::admit::Refused;
 use crate::downstream::connect::{self, Way};
@@ -69,7 +69,11 @@ impl<H: Handle, C: Carry> Walk<H, C> {
         passthrough::log(kind, self.client, listener, target, &carried, started.elapsed());
     }
 
-    pub(super) async fn connect(&self, mut socket: TcpStream, mut buffer: BytesMut) -> Walked<()> {
+    pub(super) async fn connect(
+        &self,
+        mut socket: TcpStream,
+        mut buffer: BytesMut,
+    ) -> Walked<Option<Codec>> {
         let reading = connect::read(&mut socket, &mut buffer);
         let read = self.within(self.behind.limits.sniff, "CONNECT head", reading).await?;
         let Ok(Some(head)) = read else { return Err(Turned::Ended) };
@@ -85,9 +89,11 @@ impl<H: Handle, C: Carry> Walk<H, C> {
                 self.inside(socket, buffer, target, &rule).await
             }
             Ok((Way::Passthrough(rule), target)) => {
-                self.tunnel(socket, buffer, target, Some(&rule)).await
+                self.tunnel(socket, buffer, target, Some(&rule)).await.map(|()| None)
             }
-            Ok((Way::Tunnel, target)) => self.tunnel(socket, buffer, target, None).await,
+            Ok((Way::Tunnel, target)) => {
+                self.tunnel(socket, buffer, target, None).await.map(|()| None)
+            }
             Err(refusal) => {
                 connect::say(socket, &refusal.answer()).await;
                 refuse(Refused::Connect, refusal.to_string())
@@ -108,14 +114,15 @@ impl<H: Handle, C: Carry> Walk<H, C> {
         mut buffer: BytesMut,
         target: Authority,
         rule: &HostRule,
-    ) -> Walked<()> {
+    ) -> Walked<Option<Codec>> {
         match self.first(&mut socket, &mut buffer, sniff).await? {
             First::Tls => self.tls(socket, buffer, Some(target)).await,
             // Origins of one's own may be plain, and then their senders may be.
             first @ (First::Http1 | First::Http2Preface)
                 if rule.cleartext.contains(&target.port) =>
             {
-                self.plain(socket, buffer, first == First::Http2Preface, Some(target)).await
+                let http2 = first == First::Http2Preface;
+                Ok(Some(self.plain(socket, buffer, http2, Some(target))))
             }
             other @ (First::Connect
             | First::Http1

@@ -358,7 +358,7 @@ impl Setup {
             issuer: None,
             leaves: Vec::new(),
             limits: Limits { connections: 1, exchanges: 1, head: 1, body: 1 },
-            admin: Admin { bind: None, networks: Vec::new(), token: None },
+            admin: Admin { bind: None, networks: Vec::new(), token: None, probe: true },
             log: Log { format: LogFormat::Text, level: "info".into(), access: false, sample: 1 },
             audit: Audit { path: None, refuse_when_full: false },
         }
