@@ -40,7 +40,7 @@ async fn driven_directly(authority: &std::sync::Arc<Throwaway>, pushes: u64) -> 
             }
         });
     }
-    within(120, workers.join_all()).await;
+    within(120 + pushes / 20, workers.join_all()).await;
     begun.elapsed()
 }
 
@@ -67,7 +67,7 @@ async fn d4_one_stream_for_ever_and_two_hundred_senders() {
             workers.spawn(load.one_by_one(sender, Manner::default()));
         }
     }
-    within(120, workers.join_all()).await;
+    within(120 + pushes / 20, workers.join_all()).await;
     let took = begun.elapsed();
     relay.stop(30).await;
     let allowed = Allowed::nothing(8);

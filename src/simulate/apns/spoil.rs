@@ -86,6 +86,8 @@ impl Connection {
 
     /// Sends GOAWAY; streams above `last` are dropped unprocessed.
     pub(super) fn go_away(&mut self, last: u32, code: u32, reason: Option<&str>) {
+        // It may never grow (RFC 9113 §6.8): a client takes the whole connection for broken.
+        let last = self.goaway_last.map_or(last, |before| before.min(last));
         let debug = reason.map(|reason| serde_json::json!({ "reason": reason }).to_string());
         frames::put_goaway(&mut self.out, last, code, debug.unwrap_or_default().as_bytes());
         self.goaway_last = Some(last);
