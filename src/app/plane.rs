@@ -271,6 +271,12 @@ impl Plane {
             Question::Paths(reply) => {
                 let _ = reply.send(self.paths.seen(&self.loaded.config));
             }
+            Question::Configuration(reply) => {
+                // Writing to memory does not fail; were it to, nobody would get an answer.
+                if let Ok(text) = self.loaded.config.effective() {
+                    let _ = reply.send(text);
+                }
+            }
             Question::ClearLatch { egress, done } => {
                 let name = EgressName(egress.into());
                 let known = self.loaded.config.egress.contains_key(&name);

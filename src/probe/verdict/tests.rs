@@ -301,6 +301,7 @@ fn tls_rows() -> Vec<Row> {
     let small = |f: &mut Findings| f.controls.small_hello = tried("api.push.apple.com:443", None);
     let corp = |reason| certificate(reason, "CN=Corp CA", "CN=api.push.apple.com");
     let late = |f: &mut Findings| f.skew = Some(86_400);
+    let right = |f: &mut Findings| f.skew = Some(-2);
     vec![
         (through(Hop::Portal, page()), Code::PortalPage, Hop::Portal),
         (beyond(page()), Code::ForeignBytes, Hop::BeyondProxy),
@@ -323,6 +324,13 @@ fn tls_rows() -> Vec<Row> {
         (through(Hop::Origin, corp(F::Expired)), Code::CertExpired, Hop::BeyondProxy),
         (through(Hop::Inspector, corp(F::Expired)), Code::CertExpired, Hop::Inspector),
         (with(through(Hop::Origin, corp(F::Expired)), late), Code::ClockWrong, Hop::RelayHost),
+        // Somebody else's clock agrees with ours: it is the certificate.
+        (with(through(Hop::Origin, corp(F::Expired)), right), Code::CertExpired, Hop::BeyondProxy),
+        (
+            with(through(Hop::RelayHost, corp(F::NotYetValid)), right),
+            Code::ClockBehind,
+            Hop::BeyondProxy,
+        ),
         (through(Hop::RelayHost, corp(F::NotYetValid)), Code::ClockBehind, Hop::RelayHost),
         (beyond(corp(F::WrongName)), Code::CertName, Hop::BeyondProxy),
         (beyond(corp(F::OwnIssuer)), Code::RelayInPlace, Hop::BeyondProxy),
