@@ -58,12 +58,11 @@ fn wanted(findings: &Findings, wishes: Wishes) -> Wanted {
         (Stage::Connect, kind) => {
             wanted.other_host = true;
             wanted.other_port = true;
-            wanted.proxy_tls = matches!(
-                kind,
-                HopErrorKind::NotTheProtocol { .. }
-                    | HopErrorKind::Closed
-                    | HopErrorKind::ProxyRefused(_)
-            );
+            // Servers with TLS say 400 to clear text; any other status comes from an HTTP proxy.
+            let at_clear_text =
+                matches!(kind, HopErrorKind::ProxyRefused(refusal) if refusal.status == 400);
+            wanted.proxy_tls = at_clear_text
+                || matches!(kind, HopErrorKind::NotTheProtocol { .. } | HopErrorKind::Closed);
         }
         (Stage::Tcp, _) if !failure.at_proxy => {
             wanted.other_port = true;

@@ -122,7 +122,8 @@ fn proxy(args: &Args, url: &str) -> Result<Value, Problem> {
     }
     let user = url.username().to_owned();
     let user = percent_decoded(&user).ok_or_else(|| wrong("the user name is not UTF-8"))?;
-    url.set_username("").map_err(|()| wrong("the URL names no host"))?;
+    // `HOST:PORT` alone is a URL too: HOST is its scheme.
+    url.set_username("").map_err(|()| wrong("want http[s]://[USER@]HOST:PORT"))?;
     let mut proxy = json!({ "url": url.as_str().trim_end_matches('/') });
     if !user.is_empty() {
         let password = match &args.proxy_password_file {
