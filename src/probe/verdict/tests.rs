@@ -300,7 +300,6 @@ fn tls_rows() -> Vec<Row> {
     let host = |f: &mut Findings| f.controls = other_host(None);
     let small = |f: &mut Findings| f.controls.small_hello = tried("api.push.apple.com:443", None);
     let corp = |reason| certificate(reason, "CN=Corp CA", "CN=api.push.apple.com");
-    let late = |f: &mut Findings| f.skew = Some(86_400);
     vec![
         (through(Hop::Portal, page()), Code::PortalPage, Hop::Portal),
         (beyond(page()), Code::ForeignBytes, Hop::BeyondProxy),
@@ -320,18 +319,6 @@ fn tls_rows() -> Vec<Row> {
         ),
         (straight(K::Alert("HandshakeFailure (40)".into())), Code::TlsAlert, Hop::Origin),
         (beyond(K::Protocol("corrupt message".into())), Code::TlsBroken, Hop::BeyondProxy),
-        (through(Hop::Origin, corp(F::Expired)), Code::CertExpired, Hop::BeyondProxy),
-        (through(Hop::Inspector, corp(F::Expired)), Code::CertExpired, Hop::Inspector),
-        (with(through(Hop::Origin, corp(F::Expired)), late), Code::ClockWrong, Hop::RelayHost),
-        (
-            with(through(Hop::Origin, corp(F::Expired)), |f| {
-                let too = failure(Hop::Origin, Stage::Tls, corp(F::Expired));
-                f.controls = other_host(Some(too));
-            }),
-            Code::CertExpired,
-            Hop::RelayHost,
-        ),
-        (through(Hop::RelayHost, corp(F::NotYetValid)), Code::ClockBehind, Hop::RelayHost),
         (beyond(corp(F::WrongName)), Code::CertName, Hop::BeyondProxy),
         (beyond(corp(F::OwnIssuer)), Code::RelayInPlace, Hop::BeyondProxy),
         (beyond(corp(F::Other)), Code::CertOther, Hop::BeyondProxy),
@@ -349,6 +336,36 @@ fn tls_rows() -> Vec<Row> {
             Code::SelfSigned,
             Hop::BeyondProxy,
         ),
+    ]
+}
+
+/// Certificates whose dates are refused: the clock decides, as far as anybody tells the time.
+fn dated_rows() -> Vec<Row> {
+    use CertificateFault as F;
+    let through = |hop, kind| proxied(hop, Stage::Tls, kind);
+    let corp = |reason| certificate(reason, "CN=Corp CA", "CN=api.push.apple.com");
+    let late = |f: &mut Findings| f.skew = Some(86_400);
+    let right = |f: &mut Findings| f.skew = Some(-2);
+    vec![
+        (through(Hop::Origin, corp(F::Expired)), Code::CertExpired, Hop::BeyondProxy),
+        (through(Hop::Inspector, corp(F::Expired)), Code::CertExpired, Hop::Inspector),
+        (with(through(Hop::Origin, corp(F::Expired)), late), Code::ClockWrong, Hop::RelayHost),
+        // Somebody else's clock agrees with ours: it is the certificate.
+        (with(through(Hop::Origin, corp(F::Expired)), right), Code::CertExpired, Hop::BeyondProxy),
+        (
+            with(through(Hop::RelayHost, corp(F::NotYetValid)), right),
+            Code::ClockBehind,
+            Hop::BeyondProxy,
+        ),
+        (
+            with(through(Hop::Origin, corp(F::Expired)), |f| {
+                let too = failure(Hop::Origin, Stage::Tls, corp(F::Expired));
+                f.controls = other_host(Some(too));
+            }),
+            Code::CertExpired,
+            Hop::RelayHost,
+        ),
+        (through(Hop::RelayHost, corp(F::NotYetValid)), Code::ClockBehind, Hop::RelayHost),
     ]
 }
 
@@ -416,8 +433,15 @@ fn http2_rows() -> Vec<Row> {
 }
 
 fn rows() -> Vec<Row> {
-    let groups =
-        [healthy_rows(), name_rows(), connection_rows(), refusal_rows(), tls_rows(), http2_rows()];
+    let groups = [
+        healthy_rows(),
+        name_rows(),
+        connection_rows(),
+        refusal_rows(),
+        tls_rows(),
+        dated_rows(),
+        http2_rows(),
+    ];
     groups.into_iter().flatten().collect()
 }
 

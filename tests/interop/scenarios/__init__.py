@@ -2,4 +2,4 @@
 
 from . import (  # noqa: F401
     comparison, laboratory, walk, proxies, ways_in, quirks, chain, probe, probe_matrix,
-    successions)
+    pages, successions)
