@@ -21,6 +21,8 @@ use crate::upstream::dial::{Dialer, Offer};
 /// All control rungs together.
 const ALL: Duration = Duration::from_secs(5);
 
+/// Whoever speaks TLS answers a hello at once; a proxy in clear text often waits for more.
+const TLS_ANSWER: Duration = Duration::from_millis(1500);
 /// Longest alert kept, characters.
 const ALERT_CAP: usize = 120;
 
@@ -56,12 +58,11 @@ fn wanted(findings: &Findings, wishes: Wishes) -> Wanted {
         (Stage::Connect, kind) => {
             wanted.other_host = true;
             wanted.other_port = true;
-            wanted.proxy_tls = matches!(
-                kind,
-                HopErrorKind::NotTheProtocol { .. }
-                    | HopErrorKind::Closed
-                    | HopErrorKind::ProxyRefused(_)
-            );
+            // Servers with TLS say 400 to clear text; any other status comes from an HTTP proxy.
+            let at_clear_text =
+                matches!(kind, HopErrorKind::ProxyRefused(refusal) if refusal.status == 400);
+            wanted.proxy_tls = at_clear_text
+                || matches!(kind, HopErrorKind::NotTheProtocol { .. } | HopErrorKind::Closed);
         }
         (Stage::Tcp, _) if !failure.at_proxy => {
             wanted.other_port = true;
@@ -261,7 +262,8 @@ impl Climber<'_> {
             return None;
         }
         let began = Instant::now();
-        let speaks = timeout_at(self.until, speaks_tls(&proxy.authority)).await;
+        let until = self.until.min(began + TLS_ANSWER);
+        let speaks = timeout_at(until, speaks_tls(&proxy.authority)).await;
         let speaks = speaks.ok().flatten().unwrap_or(false);
         self.say("proxy-tls", speaks, began);
         Some(speaks)

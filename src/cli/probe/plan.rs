@@ -38,6 +38,7 @@ pub(super) fn plan(args: &Args) -> Result<(Ground, Vec<Aim>), Problem> {
     let public: Vec<_> = args.roots.iter().cloned().map(RootSource::File).collect();
     let mut ground = Ground::new(&config, &public)?;
     let mut aims = if without { named(args, &ground)? } else { routed(args, &config, &parts)? };
+    ground.declared = !args.inspection_roots.is_empty();
     ground.references = references(args, &ground, &aims);
     aims.dedup_by(|a, b| (&a.origin, &a.egress, a.scheme) == (&b.origin, &b.egress, b.scheme));
     Ok((ground, aims))
@@ -205,7 +206,7 @@ fn named(args: &Args, ground: &Ground) -> Result<Vec<Aim>, Problem> {
                     h2_only: provider == Provider::Apns,
                     http1_only: false,
                     relay_next_hop: false,
-                    identity: None,
+                    without_identity: false,
                     other_ports: ports.to_vec(),
                 });
             }

@@ -283,7 +283,7 @@ codes! {
         "What ends TLS for {host} {way} breaks the handshake ({detail}).",
         "Ask what ends TLS for {host} on this path: its TLS is not sound.",
         "The bytes are TLS, but not a handshake that is allowed.";
-    CertExpired "certificate_expired" Fail [Origin BeyondProxy Inspector]
+    CertExpired "certificate_expired" Fail [Origin BeyondProxy Inspector RelayHost]
         "The certificate shown for {host} {way} has expired, by this machine's clock{clock} ({detail}).",
         "{check}Ask who renews the certificate issued by {issuer}.",
         "Either the certificate is old or the clock of this machine is ahead.";

@@ -323,6 +323,14 @@ fn tls_rows() -> Vec<Row> {
         (through(Hop::Origin, corp(F::Expired)), Code::CertExpired, Hop::BeyondProxy),
         (through(Hop::Inspector, corp(F::Expired)), Code::CertExpired, Hop::Inspector),
         (with(through(Hop::Origin, corp(F::Expired)), late), Code::ClockWrong, Hop::RelayHost),
+        (
+            with(through(Hop::Origin, corp(F::Expired)), |f| {
+                let too = failure(Hop::Origin, Stage::Tls, corp(F::Expired));
+                f.controls = other_host(Some(too));
+            }),
+            Code::CertExpired,
+            Hop::RelayHost,
+        ),
         (through(Hop::RelayHost, corp(F::NotYetValid)), Code::ClockBehind, Hop::RelayHost),
         (beyond(corp(F::WrongName)), Code::CertName, Hop::BeyondProxy),
         (beyond(corp(F::OwnIssuer)), Code::RelayInPlace, Hop::BeyondProxy),

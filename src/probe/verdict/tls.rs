@@ -71,13 +71,17 @@ fn certificate(findings: &Findings, failure: &Failure, reason: CertificateFault)
     let detail = text(failure);
     let issuer = issuer(findings);
     let vendor = issuer.as_deref().and_then(vendors::by_issuer);
-    let right = super::is_right(findings);
+    // Another host's certificate is valid by our clock.
+    let right = super::is_right(findings) || for_this_host(findings);
     let judged = |code: Code| Judged::new(code).at(failure.hop).detail(detail.clone());
     match reason {
         CertificateFault::Expired | CertificateFault::NotYetValid if explained => {
             Judged::new(Code::ClockWrong)
         }
         CertificateFault::Expired if failure.hop == Hop::Inspector => judged(Code::CertExpired),
+        CertificateFault::Expired if !right && other_expired(findings) => {
+            judged(Code::CertExpired).at(Hop::RelayHost)
+        }
         CertificateFault::Expired => judged(Code::CertExpired).at(far_end(findings)),
         // Somebody else's clock says the same as ours.
         CertificateFault::NotYetValid if right && failure.hop == Hop::RelayHost => {
@@ -95,6 +99,15 @@ fn certificate(findings: &Findings, failure: &Failure, reason: CertificateFault)
         CertificateFault::Other if is_self_signed(failure) => judged(Code::SelfSigned),
         CertificateFault::Other => judged(Code::CertOther),
     }
+}
+
+/// Two hosts do not forget to renew on one day: it is the clock.
+fn other_expired(findings: &Findings) -> bool {
+    let failure = findings.controls.other_host.as_ref().and_then(|other| other.failure.as_ref());
+    failure.is_some_and(|failure| {
+        let expired = CertificateFault::Expired;
+        matches!(failure.kind, HopErrorKind::Certificate { reason, .. } if reason == expired)
+    })
 }
 
 fn is_self_signed(failure: &Failure) -> bool {

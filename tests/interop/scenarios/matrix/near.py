@@ -57,9 +57,9 @@ NAMES = [
 CLOCKS = [
     warned("clock-ahead", "the clock is ten minutes ahead", Squid(), "clock_off", "relay-host",
            target="fcm.googleapis.com", env={**CLOCK, "FAKETIME": "+10m"}),
-    Case("clock-year-ahead", "the clock is two years ahead", Direct(), "certificate_expired",
-         "origin", env={**CLOCK, "FAKETIME": "+700d"}),
-    Case("clock-year-behind", "the clock is a year behind", Squid(), "certificate_not_yet_valid",
+    Case("clock-years-ahead", "the clock is two years ahead", Direct(), "certificate_expired",
+         "relay-host", env={**CLOCK, "FAKETIME": "+700d"}),
+    Case("clock-year-behind", "the clock is a year behind", Squid(), "clock_wrong",
          "relay-host", env={**CLOCK, "FAKETIME": "-365d"}),
 ]
 

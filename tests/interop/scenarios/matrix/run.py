@@ -46,6 +46,7 @@ def _one(site, binary, case, path, kept):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "probe.json").write_text(done.stdout)
         tools.compare(site, case, path, options, folder)
+    if os.environ.get("MXDEBUG"): print(f"{began:.1f} {took:.1f} {case.name}", flush=True)
     return judge(case, report["verdict"], done.returncode, took)
 
 
