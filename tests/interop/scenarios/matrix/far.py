@@ -1,4 +1,4 @@
-"""What stands beyond the firewall or in the origin's place: faults, boxes and their certificates."""
+"""What stands beyond the firewall or in the origin's place: faults, boxes, certificates."""
 
 import dataclasses
 import json

@@ -10,9 +10,9 @@ from .ways import (Direct, Elsewhere, FrontDoor, Mitmproxy, Nobody, Squid, Stand
 
 OTHER_PORT = f"{APNS_HOST}:2197"
 SERVICE = "fcm.googleapis.com:8443"
-CLOCK = {"LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+# The loader itself replaces $LIB.
+CLOCK = {"LD_PRELOAD": "/usr/$LIB/faketime/libfaketime.so.1",
          "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-PROXIED = {"egress": {"out": {"proxies": [{"url": "http://proxy.corp.example:3128"}]}}}
 
 HEALTHY = [
     healthy("squid-healthy", "Squid, nothing wrong", Squid()),
@@ -120,8 +120,9 @@ POLICY = [
     Case("squid-login-page", "Squid redirects to a login page (deny_info 302)",
          Squid("acl {p}x src all", "deny_info 302:http://login.corp.example/ {p}x",
                "http_access deny {p} {p}x"), "portal_redirect", "portal"),
-    warned("tinyproxy-port-acl", "tinyproxy's ConnectPort is 443 only", Tinyproxy("ConnectPort 443"),
-           "works_on_other_port", "proxy", target=OTHER_PORT),
+    warned("tinyproxy-port-acl", "tinyproxy's ConnectPort is 443 only",
+           Tinyproxy("ConnectPort 443"), "works_on_other_port", "proxy",
+           target=OTHER_PORT),
     Case("tinyproxy-filter", "tinyproxy filters the name",
          Tinyproxy('Filter "{filter}"', "FilterDefaultDeny No"), "policy_host", "proxy"),
     Case("tinyproxy-wants-basic", "tinyproxy asks for Basic",
@@ -149,6 +150,9 @@ FORWARDING = [
          Squid(beyond=Wall(DROP), kind="hasty"), "beyond_proxy_timeout", "beyond-proxy"),
     Case("squid-beyond-waits", "the firewall beyond Squid drops, Squid waits",
          Squid(beyond=Wall(DROP)), "connect_waits_for_origin", "beyond-proxy"),
+    Case("squid-beyond-unknown", "the same, and no other host may be asked",
+         Squid(beyond=Wall(DROP)), "connect_timeout", "beyond-proxy",
+         options=("--control", OTHER_PORT)),
     Case("squid-beyond-no-route", "the firewall beyond Squid says prohibited",
          Squid(beyond=Wall(NO_ROUTE)), "beyond_proxy_refused", "beyond-proxy"),
     warned("squid-beyond-443", "the firewall beyond Squid drops 443, not 2197",
@@ -168,8 +172,8 @@ MITM = [
          "block_page_in_tls", "inspector", options=("--inspection-roots", "{mitm}")),
     Case("squid-bump-unknown", "Squid inspects with an unknown root", Squid(bump="corp"),
          "unknown_issuer", "inspector"),
-    Case("squid-bump-vendor", "a box with Zscaler's issuer inspects", Squid(bump="zscaler", kind="hasty"),
-         "inspector", "inspector"),
+    Case("squid-bump-vendor", "a box with Zscaler's issuer inspects",
+         Squid(bump="zscaler", kind="hasty"), "inspector", "inspector"),
     Case("squid-bump-known", "Squid inspects with a declared root, without ALPN",
          Squid(bump="known", kind="second"), "alpn_stripped", "inspector",
          options=("--inspection-roots", "{known}")),
