@@ -86,6 +86,10 @@ impl DialOrigin for Dialer {
         let dialed = self.dial(target, observe).await?;
         Ok((dialed.io, dialed.facts))
     }
+
+    fn is_proxied(&self, egress: &EgressName) -> bool {
+        self.leads_through_proxies(egress)
+    }
 }
 
 /// A served socket.

@@ -21,6 +21,8 @@ use crate::upstream::dial::{Dialer, Offer};
 /// All control rungs together.
 const ALL: Duration = Duration::from_secs(5);
 
+/// Whoever speaks TLS answers a hello at once; a proxy in clear text often waits for more.
+const TLS_ANSWER: Duration = Duration::from_millis(1500);
 /// Longest alert kept, characters.
 const ALERT_CAP: usize = 120;
 
@@ -260,7 +262,8 @@ impl Climber<'_> {
             return None;
         }
         let began = Instant::now();
-        let speaks = timeout_at(self.until, speaks_tls(&proxy.authority)).await;
+        let until = self.until.min(began + TLS_ANSWER);
+        let speaks = timeout_at(until, speaks_tls(&proxy.authority)).await;
         let speaks = speaks.ok().flatten().unwrap_or(false);
         self.say("proxy-tls", speaks, began);
         Some(speaks)

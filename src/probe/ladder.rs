@@ -1,7 +1,6 @@
 //! The climb: the relay's own dial, then SETTINGS, PING and a request.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +18,6 @@ use super::rung::{Outcome, Recorder, millis};
 use crate::config::{Egress, EgressName, NextHop, Protocol, Route, RouteHost, Scheme};
 use crate::hop::{Fact, Hop, HopError, HopErrorKind, Stage, Unobserved, clean, marks};
 use crate::names::Authority;
-use crate::pki::Identity;
 use crate::upstream::connection::{Connection, ExchangeFailure};
 use crate::upstream::dial::{Dialed, Offer, Target};
 use crate::upstream::http1;
@@ -51,8 +49,9 @@ pub struct Aim {
     pub http1_only: bool,
     /// Another relay stands there.
     pub relay_next_hop: bool,
-    /// Our client certificate.
-    pub identity: Option<Arc<Identity>>,
+    /// The route presents a certificate of its own, and the probe does not: with it the last rung
+    /// would be a push.
+    pub without_identity: bool,
     /// Further ports of the host.
     pub other_ports: Vec<u16>,
 }
@@ -69,7 +68,7 @@ impl Aim {
             h2_only: host.protocol == Protocol::H2 && route.next_hop == NextHop::Origin,
             http1_only: host.protocol == Protocol::Http1,
             relay_next_hop: route.next_hop != NextHop::Origin,
-            identity: None,
+            without_identity: route.provider_identity.is_some(),
             other_ports: host.ports.clone(),
         }
     }
@@ -88,7 +87,7 @@ impl Aim {
             host: origin.host.clone(),
             port: origin.port,
             offer,
-            identity: self.identity.clone(),
+            identity: None,
             demand_h2,
             relay_next_hop: self.relay_next_hop,
             deadline: until,
@@ -149,6 +148,10 @@ pub async fn climb(
     let target = aim.target(&aim.origin, aim.offer(), aim.h2_only, until.min(began + DIAL));
     let dialed = ground.dialer.dial(&target, recorder).await;
     learn(&mut findings, recorder);
+    if ground.is_private(aim) {
+        recorder.uninspected();
+        findings.shown.iter_mut().for_each(|shown| shown.inspected = false);
+    }
     let climbed = match dialed {
         Ok(dialed) if dialed.facts.h2 => http2(aim, wishes, dialed, recorder, &mut findings).await,
         Ok(dialed) => http1(aim, dialed, recorder, &mut findings).await,

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use pushrelay::simulate::apns::{Entry, Ledger};
+use pushrelay::simulate::apns::{Break, Entry};
 
 use crate::ledger::Made;
 
@@ -57,15 +57,26 @@ impl Account {
     }
 }
 
+/// What broke during a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Breaks<'a> {
+    /// When the origin's clock began.
+    pub(crate) started: Instant,
+    /// What the origin broke.
+    pub(crate) origin: &'a [Break],
+    /// What came from elsewhere.
+    pub(crate) blows: &'a [Blow],
+    /// How many senders there are: none has more than one push in flight.
+    pub(crate) senders: u64,
+}
+
 /// Charges every push that ended as unknown without a fault of its own. Gives the ids of those
 /// for which no break has room.
 pub(crate) fn charge(
     unknown: &[(&str, &Made, &[&Entry])],
-    origin: &Ledger,
-    blows: &[Blow],
-    senders: u64,
+    breaks: Breaks<'_>,
 ) -> (Account, Vec<String>) {
-    let mut causes = causes(origin, blows, senders);
+    let mut causes = causes(breaks);
     let own: HashMap<u64, usize> =
         causes.iter().enumerate().filter_map(|(at, cause)| Some((cause.connection?, at))).collect();
     let mut without = Vec::new();
@@ -78,8 +89,8 @@ pub(crate) fn charge(
             Some(_) | None => waiting.push((made.began, ended, id)),
         }
     }
-    // Which break caught a push of which nothing arrived is not known, only when. Each break takes
-    // those first that end soonest: if any division fits, this one does.
+    // Which break caught a push of which nothing arrived is not known, only when. Each break, in
+    // their order, takes those first that end soonest: the others may still fit a later one.
     waiting.sort_by_key(|(_, ended, _)| *ended);
     for cause in &mut causes {
         waiting
@@ -89,20 +100,20 @@ pub(crate) fn charge(
     (account(&causes), without)
 }
 
-fn causes(origin: &Ledger, blows: &[Blow], senders: u64) -> Vec<Cause> {
+fn causes(breaks: Breaks<'_>) -> Vec<Cause> {
     let mut causes: Vec<Cause> = Vec::new();
-    for broken in origin.breaks() {
-        let from = origin.started() + Duration::from_millis(broken.at_ms);
+    for broken in breaks.origin {
+        let from = breaks.started + Duration::from_millis(broken.at_ms);
         let (until, in_flight) = if broken.silent {
             // Each sender may run into it once more before the relay knows.
-            (from + FOUND_OUT_WITHIN, broken.in_flight.max(senders))
+            (from + FOUND_OUT_WITHIN, broken.in_flight.max(breaks.senders))
         } else {
             (from + HEARD_WITHIN, broken.in_flight)
         };
         let connection = Some(broken.connection);
         causes.push(Cause { connection, from, until, in_flight, charged: 0 });
     }
-    causes.extend(blows.iter().map(|blow| Cause {
+    causes.extend(breaks.blows.iter().map(|blow| Cause {
         connection: None,
         from: blow.at,
         until: blow.at + HEARD_WITHIN,
@@ -137,5 +148,40 @@ impl Cause {
         }
         self.charged += 1;
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(started: Instant, began: u64, took: u64) -> Made {
+        let mut made = Made::new(String::new(), None);
+        made.began = started + Duration::from_millis(began);
+        made.took = Duration::from_millis(took);
+        made
+    }
+
+    /// The rule must be able to fail.
+    #[test]
+    fn i11_a_break_takes_what_was_in_flight_at_it_and_no_more() {
+        let started = Instant::now();
+        let broken = Break { connection: 1, at_ms: 1000, in_flight: 2, silent: false };
+        // In flight at the break; the last one had ended before, or begins long after.
+        let rows: [(&[(u64, u64)], usize); 5] = [
+            (&[(900, 200)], 0),
+            (&[(900, 200), (950, 100)], 0),
+            (&[(900, 200), (950, 100), (990, 400)], 1),
+            (&[(900, 50)], 1),
+            (&[(1600, 50)], 1),
+        ];
+        for (pushes, without) in rows {
+            let made: Vec<Made> =
+                pushes.iter().map(|(began, took)| push(started, *began, *took)).collect();
+            let unknown: Vec<(&str, &Made, &[&Entry])> =
+                made.iter().map(|made| ("a push", made, &[][..])).collect();
+            let breaks = Breaks { started, origin: &[broken], blows: &[], senders: 48 };
+            assert_eq!(charge(&unknown, breaks).1.len(), without, "{pushes:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pushrelay::simulate::apns::{Entry, Fate, Ledger};
 
-use crate::causes::{Account, Blow, charge};
+use crate::causes::{Account, Blow, Breaks, charge};
 use crate::relay::Relay;
 use crate::senders::Load;
 
@@ -126,7 +126,13 @@ pub(crate) fn compare(
         }
     }
     figures.caught = caught.len() as u64;
-    let (account, without) = charge(&caught, origin, &allowed.blows, allowed.senders);
+    let breaks = Breaks {
+        started: origin.started(),
+        origin: &origin.breaks(),
+        blows: &allowed.blows,
+        senders: allowed.senders,
+    };
+    let (account, without) = charge(&caught, breaks);
     figures.account = account;
     for id in without {
         let came = arrived.get(id.as_str());

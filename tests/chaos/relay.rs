@@ -209,14 +209,16 @@ impl Relay {
 
     /// Sends a signal to the process of now.
     pub(crate) fn signal(&self, signal: &str) {
-        let done = Command::new("kill").arg(signal).arg(self.pid().to_string()).status();
-        assert!(done.unwrap().success(), "kill {signal}");
+        let pid = self.pid();
+        let done = Command::new("kill").arg(signal).arg(pid.to_string()).status();
+        assert!(done.unwrap().success(), "kill {signal} {pid}: {}", self.log());
     }
 
     /// Has the configuration read again, with another number in it, and waits until it counts.
     pub(crate) async fn reload(&mut self) {
         if self.program != Program::Pushrelay {
-            return self.signal(self.program.reload());
+            self.replaced_by(self.program.reload()).await;
+            return;
         }
         let old = std::fs::read_to_string(self.path("relay.yaml")).unwrap();
         self.reloads += 1;
@@ -268,14 +270,7 @@ impl Relay {
                 before
             }
             Program::Nghttpx | Program::Haproxy | Program::HaproxyRetrying => {
-                let mut before = self.group();
-                self.signal(self.program.succession());
-                within(30, async {
-                    while self.group().iter().all(|pid| before.contains(pid)) {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                })
-                .await;
+                let mut before = self.replaced_by(self.program.succession()).await;
                 if self.program != Program::Nghttpx {
                     // HAProxy's master stays.
                     before.retain(|pid| *pid != self.processes[0].id());
@@ -284,6 +279,26 @@ impl Relay {
                 self.retired.len() - 1
             }
         }
+    }
+
+    /// Signals a stranger until it has a new process. Returns those of before.
+    async fn replaced_by(&self, signal: &str) -> Vec<u32> {
+        let before = self.group();
+        within(60, async {
+            loop {
+                self.signal(signal);
+                let signalled = Instant::now();
+                // One that is still being replaced may have missed the signal.
+                while signalled.elapsed() < Duration::from_secs(2) {
+                    if self.group().iter().any(|pid| !before.contains(pid)) {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        })
+        .await;
+        before
     }
 
     /// Waits until nothing of what a succession replaced is left.

@@ -287,3 +287,37 @@ async fn certificates_are_judged_by_what_is_wrong_with_them() {
         judge(case, code, hop, exit).await;
     }
 }
+
+/// A root of one's own origin is no inspector's, unless it stands beside the public ones; a route
+/// with an identity says that the probe speaks without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn private_roots_and_identities_are_said_for_what_they_are() {
+    let apns = origin(|_| {}).await;
+    let own = |roots: &str| {
+        let case = Case::new();
+        case.file("origin.pem", &apns.authority.pem());
+        let yaml = format!(
+            "version: 1\nlisteners:\n  - name: test\n    bind: [\"127.0.0.1:0\"]\n    accept: \
+             [plain]\nroutes:\n  - name: own\n    hosts: [push.corp.example]\n    origin: \
+             https://{HOST}\n    egress: out\n    methods: [POST]\n    paths: [/x]\negress:\n  \
+             out:\n    roots: {roots}\n    connect_to: {{ \"{HOST}:443\": \"{}\" }}\n",
+            apns.address()
+        );
+        case.file_arg("--config", "relay.yaml", &yaml).target_only("push.corp.example")
+    };
+    let seen = judge(own("[origin.pem]"), "ok", "none", 0).await;
+    assert!(!seen.text.contains("\"inspected\": true"), "{}", seen.text);
+    judge(own("[bundled, origin.pem]"), "inspected", "inspector", 0).await;
+
+    let case = relay_yaml(&apns.authority, Way::Pinned(apns.address())).target_only(HOST);
+    let yaml = std::fs::read_to_string(case.path("relay.yaml")).unwrap();
+    let identity = "    provider_identity: { chain: identity.pem, key: identity.key }\negress:\n";
+    case.file("relay.yaml", &yaml.replace("egress:\n", identity));
+    let ours = kit::any_authority();
+    case.file("identity.pem", &ours.pem());
+    let key = case.file("identity.key", &ours.key_pem());
+    std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let seen = judge(case, "inspected", "inspector", 0).await;
+    let notes = seen.json["targets"][0]["notes"].to_string();
+    assert!(notes.contains("speaks without it"), "{notes}");
+}

@@ -71,11 +71,11 @@ codes! {
     // Names and addresses.
     NameNotFound "name_not_found" Fail [Resolver]
         "The name server does not know {host}: it has no address there.",
-        "Ask for resolution of {host} to the internet on {servers}, or send through a proxy, which resolves by itself.",
+        "Ask for {host} to be known to the name server {servers}, or send through a proxy, which resolves by itself.",
         "The name servers of the relay say that the name has no address. Inside many networks only the proxy resolves outside names.";
     ResolverSilent "resolver_silent" Fail [Resolver]
         "The name server {servers} does not answer the question for {host}.",
-        "Ask whether this machine may reach {servers} on UDP and TCP port 53, or name others in `dns.servers`.",
+        "Ask whether this machine may reach the name server {servers} on UDP and TCP port 53, or name others in `dns.servers`.",
         "No answer came in time: the server is down, or a firewall drops the question.";
     ResolverFailed "resolver_failed" Fail [Resolver]
         "The name server {servers} answers the question for {host} with an error ({detail}).",
@@ -121,7 +121,7 @@ codes! {
     // To the proxy.
     ProxyNameNotFound "proxy_name_not_found" Fail [Resolver]
         "The proxy's name {proxy} cannot be resolved.",
-        "Check the proxy's name, or ask for it in the zone that this machine uses ({servers}).",
+        "Check the proxy's name, or ask for it in the zones of the name server {servers}.",
         "Either the name is misspelt or the name server does not know it.";
     ProxyRefused "proxy_port_closed" Fail [ToProxy]
         "The connection to the proxy {proxy} is refused: nobody listens there, or a firewall resets.",

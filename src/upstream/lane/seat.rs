@@ -99,6 +99,11 @@ impl<D: DialOrigin> Lane<D> {
         let down = self.book.borrow().connections() == 0;
         match self.last_error.borrow().as_ref() {
             Some(error) if down => error.share(),
+            None if down => {
+                let proxied = self.dialer.is_proxied(&self.target.egress);
+                let (hop, stage) = self.climb.stands_at(proxied);
+                HopError::new(hop, stage, HopErrorKind::Timeout)
+            }
             Some(_) | None => HopError::new(Hop::Origin, Stage::Queue, HopErrorKind::Timeout),
         }
     }

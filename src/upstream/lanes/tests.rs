@@ -149,6 +149,10 @@ impl DialOrigin for Dialer {
         };
         Ok((ours, facts))
     }
+
+    fn is_proxied(&self, _egress: &EgressName) -> bool {
+        false
+    }
 }
 
 const LIMITS: LaneLimits = LaneLimits {

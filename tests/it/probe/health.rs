@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::support::{Relay, alert, corporate, origin, relay, sender, within};
 
-/// The relay looks every 5 s at what has failed for 10 s; a loaded machine is slower.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The relay looks every 5 s at what has failed for 30 s; a loaded machine is slower.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 async fn page(admin: SocketAddr, path: &str) -> String {
     let mut tcp = within(tokio::net::TcpStream::connect(admin)).await.unwrap();
