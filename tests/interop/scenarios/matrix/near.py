@@ -3,9 +3,9 @@
 from kit.pki import APNS_HOST
 
 from .case import Case, healthy, warned
-from .far import DROP, NO_ROUTE, RESET, Wall
+from .far import DROP, NO_ROUTE, RESET, ToRelay, Wall
 from .proxies import USER
-from .ways import (Direct, Elsewhere, FrontDoor, Mitmproxy, Nobody, Squid, Stand, Tinyproxy,
+from .ways import (Behind, Direct, Elsewhere, FrontDoor, Mitmproxy, Nobody, Squid, Stand, Tinyproxy,
                    WebServer)
 
 OTHER_PORT = f"{APNS_HOST}:2197"
@@ -23,6 +23,8 @@ HEALTHY = [
     healthy("direct-healthy", "no proxy, nothing wrong", Direct()),
     healthy("fcm-healthy", "Squid, nothing wrong, FCM", Squid(), target="fcm.googleapis.com"),
 ]
+
+BACK = ToRelay()
 
 NAMES = [
     Case("dns-nxdomain", "dnsmasq does not know the name", Direct(dns={APNS_HOST: ""}),
@@ -50,6 +52,11 @@ NAMES = [
     Case("zone-loop", "dnsmasq's zone leads to the relay",
          Direct(dns="own", config={"egress": {"out": {}}}),
          "loop_zone", "resolver"),
+    Case("proxy-loop", "the configured proxy is the relay itself",
+         Direct(config={"egress": {"out": {"proxies": [{"url": "http://OWN:443"}]}}}),
+         "loop_proxy", "relay-host"),
+    Case("relay-in-place", "beyond Squid the name leads back to the relay",
+         Behind(Squid(beyond=BACK), BACK), "relay_in_place_of_origin", "beyond-proxy"),
     Case("proxy-name", "the proxy's name is misspelt", Elsewhere("http://proxi.corp.example:3128"),
          "proxy_name_not_found", "resolver"),
 ]
@@ -101,6 +108,9 @@ POLICY = [
          Squid("http_access deny {p} !p443"), "policy_port", "proxy", target=SERVICE),
     Case("squid-name-acl", "Squid forbids the name", Squid("http_access deny {p} apple"),
          "policy_host", "proxy"),
+    Case("squid-403-unknown", "Squid forbids the name, and no other host may be asked",
+         Squid("http_access deny {p} apple"), "policy", "proxy",
+         options=("--control", OTHER_PORT)),
     Case("squid-source-acl", "Squid forbids this machine",
          Squid("acl {p}x src 10.77.1.0/24", "http_access deny {p} {p}x"),
          "policy_everything", "proxy"),
@@ -131,6 +141,8 @@ POLICY = [
          Tinyproxy("Allow 192.0.2.1"), "policy_everything", "proxy"),
     Case("haproxy-busy", "HAProxy says 429", FrontDoor("", "http-request deny deny_status 429"),
          "proxy_busy", "proxy"),
+    Case("haproxy-broken", "HAProxy says 500",
+         FrontDoor("", "http-request deny deny_status 500"), "proxy_broken", "proxy"),
     Case("haproxy-portal", "HAProxy redirects to a login page",
          FrontDoor("", "http-request redirect location http://login.corp.example/"),
          "portal_redirect", "portal"),
