@@ -304,7 +304,7 @@ codes! {
         "Ask for {host}:{port} to be exempted from TLS inspection. {knob} If that cannot be had, trust its root in `roots` of the egress and probe again: HTTP/2 must survive.",
         "The issuer's name is that of a known inspecting product. Providers do not support inspection.";
     InspectorUnknown "unknown_issuer" Fail [Inspector BeyondProxy Origin RelayHost]
-        "The certificate shown for {host} {way} is issued by {issuer}, whom nobody trusts: most likely a box inspects TLS.",
+        "The certificate shown for {host} {way} is issued by {issuer}, whom nobody trusts: most likely a box inspects TLS; a server that forgets its intermediate certificate looks the same.{speaks}",
         "Ask for {host}:{port} to be exempted from TLS inspection; if {issuer} is yours, trust its root in `roots` of the egress.",
         "A missing intermediate certificate looks the same, but providers do not forget theirs; a company's name in the issuer speaks for an inspector.";
     SelfSigned "self_signed" Fail [BeyondProxy Origin RelayHost]

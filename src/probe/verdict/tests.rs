@@ -479,6 +479,18 @@ fn sentences_are_whole_and_name_what_is_known() {
 }
 
 #[test]
+fn what_speaks_for_a_box_or_a_server_is_told() {
+    let reason = CertificateFault::UnknownIssuer;
+    let kind = || certificate(reason, "CN=Corp CA", "CN=api.push.apple.com");
+    let mut findings = proxied(Hop::Inspector, Stage::Tls, kind());
+    findings.controls = other_host(None);
+    assert!(judge(&findings).sentence.contains(" For a server speaks that "));
+    findings.controls = other_host(Some(failure(Hop::Inspector, Stage::Tls, kind())));
+    findings.controls.other_host.as_mut().unwrap().issuer = Some("CN=Corp CA".to_owned());
+    assert!(judge(&findings).sentence.contains(" For a box speaks that "));
+}
+
+#[test]
 fn a_direct_control_rung_is_told_of() {
     let mut findings = refused(403, None);
     findings.controls.direct = tried("api.push.apple.com:443", None);

@@ -94,10 +94,24 @@ fn certificate(findings: &Findings, failure: &Failure, reason: CertificateFault)
             judged(Code::InspectorKnown).at(Hop::Inspector)
         }
         CertificateFault::UnknownIssuer if is_self_signed(failure) => judged(Code::SelfSigned),
-        CertificateFault::UnknownIssuer => judged(Code::InspectorUnknown),
+        CertificateFault::UnknownIssuer => {
+            judged(Code::InspectorUnknown).with("speaks", speaks(findings, issuer.as_deref()))
+        }
         // What `openssl req -x509` makes is a root, too, and no server's.
         CertificateFault::Other if is_self_signed(failure) => judged(Code::SelfSigned),
         CertificateFault::Other => judged(Code::CertOther),
+    }
+}
+
+/// What another host's certificate says of an unknown issuer.
+fn speaks(findings: &Findings, issuer: Option<&str>) -> String {
+    let Some(other) = &findings.controls.other_host else { return String::new() };
+    if other.passed(Stage::Tls) && !other.inspected {
+        format!(" For a server speaks that {} shows a certificate that is trusted.", other.with)
+    } else if issuer.is_some() && other.issuer.as_deref() == issuer {
+        format!(" For a box speaks that {} shows one of the same issuer.", other.with)
+    } else {
+        String::new()
     }
 }
 

@@ -1,9 +1,11 @@
 """Cases whose fault lies beyond the proxy, in the network or at what answers for the origin."""
 
 from .case import Case, healthy, warned
-from .far import DROP, NO_ROUTE, RESET, Balancer, Box, To, Wall, Web
+from .far import (DROP, FCM_SAYS, NO_ROUTE, REFERENCE, RESET, Balancer, Box, To, Wall, Web)
 from .ways import Direct, Squid, Stand
 
+# Braces of directives are doubled.
+FCM = FCM_SAYS.replace("{", "{{").replace("}", "}}")
 KNOWN = ("--inspection-roots", "{known}")
 
 TLS = "ssl crt {pem} alpn h2"
@@ -73,6 +75,8 @@ CERTIFICATES = [
          Squid(beyond=To(Web("self-signed"))), "self_signed", "beyond-proxy"),
     Case("nginx-no-intermediate", "nginx sends no intermediate certificate",
          Squid(beyond=To(Web("no-intermediate"))), "unknown_issuer", "inspector"),
+    Case("nginx-client-only", "nginx's certificate is for clients only",
+         Squid(beyond=To(Web("client-only"))), "certificate_unacceptable", "beyond-proxy"),
     Case("nginx-vendor", "a box with Fortinet's issuer inspects", Direct(To(Web("by-fortinet"))),
          "inspector", "inspector"),
     Case("haproxy-tls11", "HAProxy speaks TLS 1.1 at most",
@@ -103,6 +107,9 @@ ALPN = [
     Case("haproxy-no-alpn-inspector", "an inspector without ALPN, its root declared",
          Direct(To(Balancer("ssl crt {pem}", leaf="by-known"))), "alpn_stripped", "inspector",
          options=KNOWN),
+    warned("fcm-http1", "FCM without HTTP/2, which FCM does not need",
+           Direct(To(Web("reference", listen="ssl", directives=(f"return 401 '{FCM}'",)),
+                     address=REFERENCE)), "http1_only", "none", target="fcm.googleapis.com"),
     Case("haproxy-http1", "HAProxy with ALPN http/1.1",
          Squid(beyond=To(Balancer("ssl crt {pem} alpn http/1.1"))), "alpn_http1", "beyond-proxy"),
 ]

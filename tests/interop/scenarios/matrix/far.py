@@ -1,4 +1,4 @@
-"""What stands beyond the firewall or in the origin's place: faults, boxes and their certificates."""
+"""What stands beyond the firewall or in the origin's place: faults, boxes, certificates."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ from kit import install
 from kit.peers import PEERS, PROXY_HOST
 from kit.pki import APNS_HOST, Authority, new_key
 
-ORIGIN, BOXES = "17.188.143.34", "17.188.143.80"
+ORIGIN, REFERENCE, BOXES = "17.188.143.34", "17.188.143.95", "17.188.143.80"
 NAMES = [APNS_HOST, "api.sandbox.push.apple.com"]
 BOTH = "{443, 2197}"
 PAST, FUTURE = ("20200101000000Z", "20210101000000Z"), ("20400101000000Z", "20410101000000Z")
@@ -37,7 +37,7 @@ class Leaves:
 
     def get(self, name):
         """Chain and key: `origin`, `reference`, `expired`, `future`, `stranger`, `self-signed`,
-        `no-intermediate`, or `by-AUTHORITY`."""
+        `no-intermediate`, `client-only`, or `by-AUTHORITY`."""
         if name not in self.made:
             self.made[name] = self._make(name)
         return self.made[name]
@@ -50,6 +50,8 @@ class Leaves:
             return world.leaf(name, ["fcm.googleapis.com"])
         if name == "stranger":
             return world.leaf(name, ["www.example.com", "example.com"])
+        if name == "client-only":
+            return world.leaf(name, NAMES, client=True)
         if name == "expired":
             return self._dated(name, PAST)
         if name == "future":
@@ -236,6 +238,9 @@ class Box:
         return port
 
 
+FCM_SAYS = ('{"error":{"code":401,"message":"Request is missing required authentication '
+            'credential.","status":"UNAUTHENTICATED"}}')
+
 # At the firewall, for one source address.
 
 @dataclasses.dataclass(frozen=True)
@@ -253,16 +258,29 @@ class Wall:
 
 @dataclasses.dataclass(frozen=True)
 class To:
-    """What goes to the origin arrives at something else."""
+    """What goes to the origin (or another address) arrives at something else."""
 
     box: object
     ports: str = BOTH
+    address: str = ORIGIN
 
     def build(self, site, source):
         """Opens the box and leads there."""
         port = self.box.open(site)
-        site.nat.append(f"ip saddr {source} ip daddr {ORIGIN} tcp dport {self.ports} "
+        site.nat.append(f"ip saddr {source} ip daddr {self.address} tcp dport {self.ports} "
                         f"dnat to {BOXES}:{port}")
+
+
+class ToRelay:
+    """A name server beyond the proxy sends the origin's name back to the relay that probes."""
+
+    def __init__(self):
+        self.relay = None
+
+    def build(self, site, source):
+        """Leads to the relay of the case, which the way has made."""
+        site.nat.append(f"ip saddr {source} ip daddr {ORIGIN} tcp dport {BOTH} "
+                        f"dnat to {self.relay}:443")
 
 
 DROP, RESET = "drop", "reject with tcp reset"

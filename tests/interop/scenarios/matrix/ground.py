@@ -12,12 +12,10 @@ from kit.peers import PEERS, PROXY_HOST
 from kit.pki import APNS_HOST, World
 
 from . import far
+from .far import BOXES, FCM_SAYS, ORIGIN, REFERENCE
 
 SANDBOX, FCM = "api.sandbox.push.apple.com", "fcm.googleapis.com"
-ORIGIN, REFERENCE, BOXES = "17.188.143.34", "17.188.143.95", "17.188.143.80"
 GATE, RESOLVER = "10.77.1.30", "10.77.1.70"
-FCM_SAYS = ('{"error":{"code":401,"message":"Request is missing required authentication '
-            'credential.","status":"UNAUTHENTICATED"}}')
 
 
 class Site:

@@ -3,16 +3,16 @@
 from kit.pki import APNS_HOST
 
 from .case import Case, healthy, warned
-from .far import DROP, NO_ROUTE, RESET, Wall
+from .far import DROP, NO_ROUTE, RESET, ToRelay, Wall
 from .proxies import USER
-from .ways import (Direct, Elsewhere, FrontDoor, Mitmproxy, Nobody, Squid, Stand, Tinyproxy,
+from .ways import (Behind, Direct, Elsewhere, FrontDoor, Mitmproxy, Nobody, Squid, Stand, Tinyproxy,
                    WebServer)
 
 OTHER_PORT = f"{APNS_HOST}:2197"
 SERVICE = "fcm.googleapis.com:8443"
-CLOCK = {"LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+# The loader itself replaces $LIB.
+CLOCK = {"LD_PRELOAD": "/usr/$LIB/faketime/libfaketime.so.1",
          "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-PROXIED = {"egress": {"out": {"proxies": [{"url": "http://proxy.corp.example:3128"}]}}}
 
 HEALTHY = [
     healthy("squid-healthy", "Squid, nothing wrong", Squid()),
@@ -23,6 +23,8 @@ HEALTHY = [
     healthy("direct-healthy", "no proxy, nothing wrong", Direct()),
     healthy("fcm-healthy", "Squid, nothing wrong, FCM", Squid(), target="fcm.googleapis.com"),
 ]
+
+BACK = ToRelay()
 
 NAMES = [
     Case("dns-nxdomain", "dnsmasq does not know the name", Direct(dns={APNS_HOST: ""}),
@@ -50,6 +52,11 @@ NAMES = [
     Case("zone-loop", "dnsmasq's zone leads to the relay",
          Direct(dns="own", config={"egress": {"out": {}}}),
          "loop_zone", "resolver"),
+    Case("proxy-loop", "the configured proxy is the relay itself",
+         Direct(config={"egress": {"out": {"proxies": [{"url": "http://OWN:443"}]}}}),
+         "loop_proxy", "relay-host"),
+    Case("relay-in-place", "beyond Squid the name leads back to the relay",
+         Behind(Squid(beyond=BACK), BACK), "relay_in_place_of_origin", "beyond-proxy"),
     Case("proxy-name", "the proxy's name is misspelt", Elsewhere("http://proxi.corp.example:3128"),
          "proxy_name_not_found", "resolver"),
 ]
@@ -101,6 +108,9 @@ POLICY = [
          Squid("http_access deny {p} !p443"), "policy_port", "proxy", target=SERVICE),
     Case("squid-name-acl", "Squid forbids the name", Squid("http_access deny {p} apple"),
          "policy_host", "proxy"),
+    Case("squid-403-unknown", "Squid forbids the name, and no other host may be asked",
+         Squid("http_access deny {p} apple"), "policy", "proxy",
+         options=("--control", OTHER_PORT)),
     Case("squid-source-acl", "Squid forbids this machine",
          Squid("acl {p}x src 10.77.1.0/24", "http_access deny {p} {p}x"),
          "policy_everything", "proxy"),
@@ -120,8 +130,9 @@ POLICY = [
     Case("squid-login-page", "Squid redirects to a login page (deny_info 302)",
          Squid("acl {p}x src all", "deny_info 302:http://login.corp.example/ {p}x",
                "http_access deny {p} {p}x"), "portal_redirect", "portal"),
-    warned("tinyproxy-port-acl", "tinyproxy's ConnectPort is 443 only", Tinyproxy("ConnectPort 443"),
-           "works_on_other_port", "proxy", target=OTHER_PORT),
+    warned("tinyproxy-port-acl", "tinyproxy's ConnectPort is 443 only",
+           Tinyproxy("ConnectPort 443"), "works_on_other_port", "proxy",
+           target=OTHER_PORT),
     Case("tinyproxy-filter", "tinyproxy filters the name",
          Tinyproxy('Filter "{filter}"', "FilterDefaultDeny No"), "policy_host", "proxy"),
     Case("tinyproxy-wants-basic", "tinyproxy asks for Basic",
@@ -130,6 +141,8 @@ POLICY = [
          Tinyproxy("Allow 192.0.2.1"), "policy_everything", "proxy"),
     Case("haproxy-busy", "HAProxy says 429", FrontDoor("", "http-request deny deny_status 429"),
          "proxy_busy", "proxy"),
+    Case("haproxy-broken", "HAProxy says 500",
+         FrontDoor("", "http-request deny deny_status 500"), "proxy_broken", "proxy"),
     Case("haproxy-portal", "HAProxy redirects to a login page",
          FrontDoor("", "http-request redirect location http://login.corp.example/"),
          "portal_redirect", "portal"),
@@ -149,6 +162,9 @@ FORWARDING = [
          Squid(beyond=Wall(DROP), kind="hasty"), "beyond_proxy_timeout", "beyond-proxy"),
     Case("squid-beyond-waits", "the firewall beyond Squid drops, Squid waits",
          Squid(beyond=Wall(DROP)), "connect_waits_for_origin", "beyond-proxy"),
+    Case("squid-beyond-unknown", "the same, and no other host may be asked",
+         Squid(beyond=Wall(DROP)), "connect_timeout", "beyond-proxy",
+         options=("--control", OTHER_PORT)),
     Case("squid-beyond-no-route", "the firewall beyond Squid says prohibited",
          Squid(beyond=Wall(NO_ROUTE)), "beyond_proxy_refused", "beyond-proxy"),
     warned("squid-beyond-443", "the firewall beyond Squid drops 443, not 2197",
@@ -168,8 +184,8 @@ MITM = [
          "block_page_in_tls", "inspector", options=("--inspection-roots", "{mitm}")),
     Case("squid-bump-unknown", "Squid inspects with an unknown root", Squid(bump="corp"),
          "unknown_issuer", "inspector"),
-    Case("squid-bump-vendor", "a box with Zscaler's issuer inspects", Squid(bump="zscaler", kind="hasty"),
-         "inspector", "inspector"),
+    Case("squid-bump-vendor", "a box with Zscaler's issuer inspects",
+         Squid(bump="zscaler", kind="hasty"), "inspector", "inspector"),
     Case("squid-bump-known", "Squid inspects with a declared root, without ALPN",
          Squid(bump="known", kind="second"), "alpn_stripped", "inspector",
          options=("--inspection-roots", "{known}")),

@@ -15,7 +15,7 @@ class Squid:
     """One Squid with many ports, each with rules of its own (`{p}` is the port's name).
 
     Kinds: `main`; `ntlm` offers no Basic and has a name server that refuses; `silent` has one that
-    swallows questions; `hasty` gives up on a connection after two seconds. What Squid mints it
+    swallows questions; `hasty` gives up on a connection after a second. What Squid mints it
     keeps for all its ports, so `second` inspects with another root than `main`.
     """
 
@@ -64,7 +64,7 @@ class Squid:
                  "silent": [*basic, f"dns_nameservers {self.site.deaf_dns()}", "hosts_file none"]
                  if self.kind == "silent" else [],
                  "second": [*basic, "dns_nameservers 10.77.1.70"],
-                 "hasty": [*basic, "dns_nameservers 10.77.1.70", "connect_timeout 2 seconds",
+                 "hasty": [*basic, "dns_nameservers 10.77.1.70", "connect_timeout 1 second",
                            "forward_max_tries 1"]}
         return kinds[self.kind]
 

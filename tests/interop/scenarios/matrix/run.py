@@ -7,6 +7,7 @@ import pathlib
 import time
 
 from kit.lab import Failure, expect
+from kit.ledger import FIGURES
 from kit.relay import build
 
 from . import tools
@@ -25,29 +26,30 @@ def climb(lab, cases):
     site.start()
     kept = os.environ.get("PUSHRELAY_MATRIX_TOOLS")
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        tried = pool.map(lambda case: _one(site, binary, case, paths[case.name], kept), cases)
-        wrong = [problem for problem in tried if problem]
+        tried = list(pool.map(lambda case: _one(site, binary, case, paths[case.name], kept), cases))
+    wrong = [problem for _, problem in tried if problem]
+    FIGURES.append(f"{len(cases)} cases, the slowest {max(took for took, _ in tried):.1f} s")
     expect(not wrong, f"{len(wrong)} of {len(cases)} cases:\n" + "\n".join(wrong))
 
 
 def _one(site, binary, case, path, kept):
-    """One case; a line about what is wrong, or None."""
+    """One case; its seconds and a line about what is wrong, or None."""
     options = [str(option).format(**_roots(site)) for option in case.options]
-    command = [binary, "probe", "--json", *path.arguments(), "--roots", site.world.root, *options, case.target]
+    command = [binary, "probe", "--json", *path.arguments(), "--roots", site.world.root, *options,
+               case.target]
     began = time.monotonic()
     try:
         done = path.host.run(command, check=False, env={**path.env, **case.env})
         took = time.monotonic() - began
         report = json.loads(done.stdout)
     except (Failure, ValueError) as failure:
-        return f"  {case.name}: {failure}"
+        return WORST, f"  {case.name}: {failure}"
     if kept:
         folder = pathlib.Path(kept) / case.name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "probe.json").write_text(done.stdout)
         tools.compare(site, case, path, options, folder)
-    if os.environ.get("MXDEBUG"): print(f"{began:.1f} {took:.1f} {case.name}", flush=True)
-    return judge(case, report["verdict"], done.returncode, took)
+    return took, judge(case, report["verdict"], done.returncode, took)
 
 
 def _roots(site):

@@ -3,7 +3,7 @@
 import dataclasses
 
 from kit.peers import PROXY_HOST
-from kit.relay import yaml
+from kit.relay import Relay, yaml
 
 from . import proxies
 from .far import Boxes, Haproxy, Nginx
@@ -61,7 +61,10 @@ class Direct:
         config = None
         if self.config is not None:
             config = relay_yaml(host, self.config)
-        return Path(host, config=config)
+        # What curl and openssl are told: the same proxy.
+        proxies_of = (self.config or {}).get("egress", {}).get("out", {}).get("proxies", [])
+        urls = [proxy["url"].replace("OWN", host.address) for proxy in proxies_of]
+        return Path(host, proxy=next(iter(urls), None), config=config)
 
 
 def relay_yaml(host, keys):
@@ -71,8 +74,25 @@ def relay_yaml(host, keys):
         "version": 1,
         "listeners": [{"name": "front", "bind": [f"{host.address}:443"], "accept": ["plain"],
                        "networks": ["10.77.1.0/24"]}],
-        "routes": [{"provider": "apns", "egress": "out"}], **keys}))
+        "routes": [{"provider": "apns", "egress": "out"}], **keys}).replace("OWN", host.address))
     return path
+
+
+class Behind:
+    """A running relay probes by its own relay.yaml, and the path leads back to it."""
+
+    def __init__(self, gate, back):
+        self.gate, self.back = gate, back
+
+    def build(self, site):
+        """Makes the relay's host, then the proxy, whose far end is that host."""
+        host = site.host()
+        self.back.relay = host.address
+        url = self.gate.build(site).proxy
+        relay = Relay(host, {"out": {"proxies": [{"url": url}], "roots": [str(site.world.root)]}})
+        relay.certificates()
+        site.waits.append(relay.start)
+        return Path(host, proxy=url, config=relay.directory / "relay.yaml")
 
 
 class Gate:
