@@ -94,6 +94,8 @@ pub enum Question {
     Status(oneshot::Sender<Value>),
     /// What have pushes told of every path?
     Paths(oneshot::Sender<Vec<Seen>>),
+    /// What is served? relay.yaml with every default; secrets by their places only.
+    Configuration(oneshot::Sender<String>),
     /// Forget that the credentials of an egress failed; `false` = there is no such egress.
     ClearLatch {
         /// Its name.
@@ -118,6 +120,12 @@ impl Asker {
     pub async fn paths(&self) -> Option<Vec<Seen>> {
         let (reply, answer) = oneshot::channel();
         self.0.try_send(Question::Paths(reply)).ok()?;
+        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+    }
+
+    async fn configuration(&self) -> Option<String> {
+        let (reply, answer) = oneshot::channel();
+        self.0.try_send(Question::Configuration(reply)).ok()?;
         tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
     }
 

@@ -17,6 +17,7 @@ use crate::names::{Authority, Host, HostName};
 use crate::provider::{Dialect, Provider};
 
 pub mod effective;
+pub mod fixed;
 pub mod flows;
 pub mod material;
 pub mod problem;

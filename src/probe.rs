@@ -37,6 +37,10 @@ use crate::hop::{Hop, HopErrorKind};
 /// One ladder, controls included, never takes longer: the promise is 15 s a host.
 pub const WHOLE: Duration = Duration::from_secs(14);
 
+/// Of routes with `provider_identity`.
+const WITHOUT: &str = "This route presents a certificate of its own to the provider; the probe \
+                       speaks without it, so it proves the path and not the certificate.";
+
 /// What to do besides climbing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wishes {
@@ -118,7 +122,7 @@ fn finished(
         proxy: findings.proxy.as_ref().map(ToString::to_string),
         rungs,
         verdict,
-        notes: Vec::new(),
+        notes: aim.without_identity.then(|| WITHOUT.to_owned()).into_iter().collect(),
         findings,
     }
 }

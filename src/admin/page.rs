@@ -26,7 +26,8 @@ const STYLE: &str = ":root{color-scheme:light dark;--ink:#1a1a1a;--paper:#fff;--
     text{font:13px system-ui,sans-serif;fill:var(--ink)}text.head{font-weight:600}\
     path{stroke:var(--line);fill:none;stroke-width:1.5}\
     table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;\
-    padding:.4rem .6rem;border-bottom:1px solid var(--rule);overflow-wrap:anywhere}\
+    padding:.4rem .6rem;border-bottom:1px solid var(--rule);white-space:nowrap}\
+    td:last-child{white-space:normal;overflow-wrap:anywhere;min-width:20rem;width:100%}\
     .fail{color:var(--bad);font-weight:700}.warn{color:var(--warn);font-weight:700}\
     .ok{color:var(--good);font-weight:700}pre{background:var(--soft);padding:1rem;overflow:auto;\
     font-size:.875rem}.scroll{overflow-x:auto}";
@@ -72,8 +73,10 @@ fn probes(out: &mut String, status: &Value) {
             if matches!(severity.as_str(), "ok" | "warn" | "fail") { &severity } else { "" };
         let _ = write!(
             out,
-            "<p><span class=\"{class}\">{}</span> <code>{}</code>, hop: <strong>{}</strong>, {}<br>\
-             {}</p>",
+            "<p><strong>{}</strong> by {}: <span class=\"{class}\">{}</span> <code>{}</code>, hop: \
+             <strong>{}</strong>, {}<br>{}</p>",
+            text("origin"),
+            text("egress"),
             severity.to_uppercase(),
             text("code"),
             text("hop"),
@@ -174,10 +177,10 @@ fn cells(status: &Value, name: &str, title: &str, under: &[&str]) -> Vec<Cell> {
     let cell = |item: &Value| {
         let word = |field: &&str| {
             let value = item.get(field)?;
-            let of_things = value.as_array().filter(|all| all.iter().any(Value::is_object));
+            let of_things = value.as_array().filter(|_| **field == *"connections");
             match (of_things, value) {
-                (Some(all), _) => Some(format!("{field}: {}", all.len())),
-                (None, Value::Number(_)) => Some(format!("{}: {value}", field.replace('_', " "))),
+                (Some(all), _) => Some(format!("{} open", all.len())),
+                (None, Value::Number(_)) => Some(format!("{value} {}", field.replace('_', " "))),
                 (None, _) => Some(brief(value)).filter(|text| !text.is_empty()),
             }
         };

@@ -31,7 +31,7 @@ pub(super) async fn answer(
     }
     let reads = *method == Method::GET || *method == Method::HEAD;
     match path {
-        "/" | "/status" | "/metrics" | "/livez" | "/readyz" if !reads => {
+        "/" | "/status" | "/configuration" | "/metrics" | "/livez" | "/readyz" if !reads => {
             refused(StatusCode::METHOD_NOT_ALLOWED, "GET only")
         }
         "/livez" => made(StatusCode::OK, TEXT, "alive\n".to_owned()),
@@ -46,6 +46,10 @@ pub(super) async fn answer(
         },
         "/" => match site.status().await {
             Some(status) => made(StatusCode::OK, HTML, page::render(&status)),
+            None => busy(),
+        },
+        "/configuration" => match site.asker.configuration().await {
+            Some(text) => made(StatusCode::OK, TEXT, text),
             None => busy(),
         },
         "/latch/clear" => clear_latch(site, request).await,

@@ -25,6 +25,7 @@ async fn start() -> Running {
                     let _ = reply.send(json!({ "listeners": [{ "name": "dmz" }] }));
                 }
                 Question::Paths(reply) => drop(reply.send(Vec::new())),
+                Question::Configuration(reply) => drop(reply.send("version: 1\n".to_owned())),
                 Question::ClearLatch { egress, done } => {
                     let _ = done.send(egress == "corporate & co");
                 }
@@ -67,6 +68,7 @@ async fn the_pages_over_loopback() {
     let (status, text) = get(&at, "GET", "/status").await;
     assert_eq!(status, 200);
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["listeners"][0]["name"], "dmz");
+    assert_eq!(get(&at, "GET", "/configuration").await, (200, "version: 1\n".into()));
     assert!(get(&at, "GET", "/").await.1.contains("<svg"));
     assert!(get(&at, "GET", "/metrics").await.1.contains("pushrelay_build_info"));
     assert_eq!(get(&at, "POST", "/latch/clear?egress=corporate+%26+co").await.0, 200);

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use crate::config::{Config, Route, RouteHost};
+use crate::config::{Config, Route};
 use crate::hop::{Hop, HopError, HopErrorKind, Stage};
 use crate::probe::ladder::Aim;
 use crate::probe::patrol::{Path, Seen};
@@ -29,16 +29,16 @@ struct Health {
 }
 
 impl Paths {
-    /// An answer of the origin came back.
-    pub(super) fn worked(&self, route: &Route, host: &RouteHost) {
+    /// An answer of the origin came back; of what is carried untouched, only the way is known.
+    pub(super) fn worked(&self, path: Path) {
         let mut paths = self.0.borrow_mut();
-        let health = paths.entry(Path::of(route, host)).or_default();
+        let health = paths.entry(path).or_default();
         health.success = Some((Instant::now(), SystemTime::now()));
         health.failing = None;
     }
 
     /// None came. What is about us or the sender says nothing of the path.
-    pub(super) fn failed(&self, route: &Route, host: &RouteHost, error: &HopError) {
+    pub(super) fn failed(&self, path: Path, error: &HopError) {
         let ours = matches!(
             error.kind,
             HopErrorKind::BudgetExhausted
@@ -51,7 +51,7 @@ impl Paths {
         }
         let now = Instant::now();
         let mut paths = self.0.borrow_mut();
-        let health = paths.entry(Path::of(route, host)).or_default();
+        let health = paths.entry(path).or_default();
         health.failure = Some((now, SystemTime::now(), error.share()));
         health.failing.get_or_insert(now);
     }

@@ -22,6 +22,7 @@ use crate::downstream::admit::DownstreamCounters;
 use crate::downstream::listener::{self, Behind, Front, FrontLimits, ListenerRuntime, Slot, Stop};
 use crate::downstream::tls::TlsPlan;
 use crate::hop::{HopError, Observe};
+use crate::probe::patrol::Path;
 use crate::relay::{Plan, Records, Relay, Towards, Upstream};
 use crate::upstream::dial::Stream;
 use crate::upstream::dial::{DialFacts, Dialer, Target};
@@ -63,9 +64,10 @@ pub(super) struct TheLanes {
 impl Upstream for TheLanes {
     async fn send(&self, push: Push) -> Result<Answered, Unanswered> {
         let sent = self.lanes.send(&push).await;
+        let path = Path::of(&push.route, &push.host);
         match &sent {
-            Ok(_) => self.paths.worked(&push.route, &push.host),
-            Err(unanswered) => self.paths.failed(&push.route, &push.host, &unanswered.cause),
+            Ok(_) => self.paths.worked(path),
+            Err(unanswered) => self.paths.failed(path, &unanswered.cause),
         }
         sent
     }
@@ -85,6 +87,10 @@ impl DialOrigin for Dialer {
     ) -> Result<(Stream, DialFacts), HopError> {
         let dialed = self.dial(target, observe).await?;
         Ok((dialed.io, dialed.facts))
+    }
+
+    fn is_proxied(&self, egress: &EgressName) -> bool {
+        self.leads_through_proxies(egress)
     }
 }
 
@@ -163,7 +169,7 @@ impl Plane {
         let paths = Rc::new(Paths::default());
         let ways = TheLanes { lanes: lanes.clone(), paths: paths.clone() };
         let relay = Rc::new(Relay::new(plan, ways, records.clone()));
-        let behind = behind(&loaded, &relay, &lanes);
+        let behind = behind(&loaded, &relay, &lanes, &paths);
         let front = Front::new(behind, loaded.config.limits.connections, counters.clone());
         let mut plane = Self {
             loaded,
@@ -267,6 +273,12 @@ impl Plane {
             Question::Paths(reply) => {
                 let _ = reply.send(self.paths.seen(&self.loaded.config));
             }
+            Question::Configuration(reply) => {
+                // Writing to memory does not fail; were it to, nobody would get an answer.
+                if let Ok(text) = self.loaded.config.effective() {
+                    let _ = reply.send(text);
+                }
+            }
             Question::ClearLatch { egress, done } => {
                 let name = EgressName(egress.into());
                 let known = self.loaded.config.egress.contains_key(&name);
@@ -304,7 +316,7 @@ impl Plane {
         let runtimes = self.runtimes(&loaded)?;
         self.lanes.rewire(wiring(dialer, &loaded));
         self.relay.replace_plan(Plan::new(&loaded.config, &loaded.material));
-        let behind = behind(&loaded, &self.relay, &self.lanes);
+        let behind = behind(&loaded, &self.relay, &self.lanes, &self.paths);
         self.front.replace(behind, loaded.config.limits.connections);
         self.paths.keep(&loaded.config);
         self.loaded = loaded;
@@ -369,10 +381,11 @@ fn behind(
     loaded: &Loaded,
     relay: &Rc<TheRelay>,
     lanes: &Rc<Lanes<Dialer>>,
+    paths: &Rc<Paths>,
 ) -> Behind<TheRelay, Tunnels> {
     Behind {
         handle: relay.clone(),
-        carry: Rc::new(Tunnels::new(lanes.clone(), loaded.clone())),
+        carry: Rc::new(Tunnels::new(lanes.clone(), loaded.clone(), paths.clone())),
         hosts: loaded.hosts.clone(),
         limits: FrontLimits::new(loaded.config.limits.head),
     }

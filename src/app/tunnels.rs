@@ -10,12 +10,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::loaded::Loaded;
+use super::paths::Paths;
 use crate::config::EgressName;
 use crate::downstream::listener::HostRule;
 use crate::downstream::passthrough::{Carry, in_order};
 use crate::hop::{Hop, HopError, HopErrorKind, Stage, Unobserved};
 use crate::io::Prefixed;
 use crate::names::Authority;
+use crate::probe::patrol::Path;
 use crate::upstream::dial::{Dialer, Transport, another_port_may_do};
 use crate::upstream::lanes::Lanes;
 
@@ -27,14 +29,15 @@ const CARRY_WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct Tunnels {
     lanes: Rc<Lanes<Dialer>>,
     loaded: Loaded,
+    paths: Rc<Paths>,
     /// What stood in for an origin that could not be reached. As many entries as routed ports.
     stand_ins: RefCell<HashMap<Authority, Authority>>,
 }
 
 impl Tunnels {
     /// Nothing remembered: a reload may have changed the egress.
-    pub(super) fn new(lanes: Rc<Lanes<Dialer>>, loaded: Loaded) -> Self {
-        Self { lanes, loaded, stand_ins: RefCell::default() }
+    pub(super) fn new(lanes: Rc<Lanes<Dialer>>, loaded: Loaded, paths: Rc<Paths>) -> Self {
+        Self { lanes, loaded, paths, stand_ins: RefCell::default() }
     }
 
     /// A target of `tunnel` belongs to no route. It leaves as the first route does: a configured
@@ -81,6 +84,9 @@ impl Carry for Tunnels {
         let unconfigured =
             || HopError::new(Hop::RelayHost, Stage::Queue, HopErrorKind::NameNotFound);
         let egress = self.egress(rule).ok_or_else(unconfigured)?;
+        // A target of `tunnel` is no routed path.
+        let routed = rule.and_then(|rule| rule.origins.first()).cloned();
+        let path = routed.map(|origin| Path { origin, egress: egress.clone() });
         let deadline = Instant::now() + CARRY_WITHIN;
         let dialer = self.lanes.dialer();
         let mut failed: Option<HopError> = None;
@@ -88,6 +94,9 @@ impl Carry for Tunnels {
             match dialer.dial_raw(&egress, &origin, deadline, &Unobserved).await {
                 Ok(dialed) => {
                     self.remember(target, rule, &origin);
+                    if let Some(path) = path {
+                        self.paths.worked(path);
+                    }
                     return Ok(dialed.io);
                 }
                 Err(error) => {
@@ -98,6 +107,9 @@ impl Carry for Tunnels {
                     }
                 }
             }
+        }
+        if let (Some(path), Some(error)) = (path, &failed) {
+            self.paths.failed(path, error);
         }
         Err(failed.unwrap_or_else(unconfigured))
     }

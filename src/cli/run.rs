@@ -19,6 +19,7 @@ use crate::admin::{self, Site};
 use crate::app::watch::Fingerprints;
 use crate::app::{App, Inherited, Running, StartError};
 use crate::config::Config;
+use crate::config::fixed::until_restart;
 use crate::config::material::Material;
 use crate::config::problem::Invalid;
 use crate::shutdown::{Request, Signals};
@@ -247,10 +248,17 @@ async fn reload(running: &mut Running, config: Config, what: &str) {
         Ok(material) => material,
         Err(invalid) => return kept(running, &invalid),
     };
+    let loaded = running.loaded();
+    let fixed = until_restart((&loaded.config, &loaded.material), (&config, &material)).join(", ");
     let done = running.reload(config, material).await;
     running.metrics.reloaded(done.is_ok());
     match done {
-        Ok(()) => tracing::info!(what, "reloaded"),
+        Ok(()) => {
+            tracing::info!(what, "reloaded");
+            if !fixed.is_empty() {
+                tracing::warn!(keys = %fixed, "these changes wait for a restart");
+            }
+        }
         Err(error) => {
             let cause = error.source().map(ToString::to_string);
             tracing::error!(%error, cause, "not reloaded; the old configuration goes on");

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -103,10 +103,6 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 async fn answer(args: &Args) -> Result<String, AskError> {
-    let token = match &args.token_file {
-        Some(path) => Some(std::fs::read_to_string(path).map_err(AskError::Token)?),
-        None => None,
-    };
     let (method, target) = match &args.clear_latch {
         Some(egress) => {
             let query: String = url::form_urlencoded::byte_serialize(egress.as_bytes()).collect();
@@ -114,12 +110,7 @@ async fn answer(args: &Args) -> Result<String, AskError> {
         }
         None => (Method::GET, "/status".to_owned()),
     };
-    let asked = ask(&args.admin, method, &target, token.as_deref().map(str::trim_end));
-    let (status, body) =
-        tokio::time::timeout(PATIENCE, asked).await.map_err(|_elapsed| AskError::Timeout)??;
-    if !status.is_success() {
-        return Err(AskError::Refused { status, why: clean(body.trim_ascii_end(), 200) });
-    }
+    let body = told(&args.admin, args.token_file.as_deref(), method, &target).await?;
     if args.clear_latch.is_some() || args.json {
         return Ok(String::from_utf8_lossy(&body).into_owned());
     }
@@ -127,6 +118,26 @@ async fn answer(args: &Args) -> Result<String, AskError> {
     let mut out = String::new();
     outline(&value, 0, &mut out);
     Ok(out)
+}
+
+/// The body of the admin server's good answer, in time.
+pub(crate) async fn told(
+    base: &Uri,
+    token_file: Option<&Path>,
+    method: Method,
+    target: &str,
+) -> Result<Bytes, AskError> {
+    let token = match token_file {
+        Some(path) => Some(std::fs::read_to_string(path).map_err(AskError::Token)?),
+        None => None,
+    };
+    let asked = ask(base, method, target, token.as_deref().map(str::trim_end));
+    let (status, body) =
+        tokio::time::timeout(PATIENCE, asked).await.map_err(|_elapsed| AskError::Timeout)??;
+    if !status.is_success() {
+        return Err(AskError::Refused { status, why: clean(body.trim_ascii_end(), 200) });
+    }
+    Ok(body)
 }
 
 /// One question to the admin server at `base`; status and whole body.

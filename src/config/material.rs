@@ -20,7 +20,7 @@ mod secrets;
 pub use secrets::SecretError;
 
 /// What was read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Material {
     /// Mints leaves.
     pub issuer: Option<Arc<Issuer>>,

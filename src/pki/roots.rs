@@ -4,12 +4,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rustls::RootCertStore;
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::pki_types::CertificateDer;
-use rustls::server::ParsedCertificate;
 
 use super::pem::{self, PemError};
 use crate::config::RootSource;
@@ -103,79 +99,20 @@ fn add_system(store: &mut RootCertStore) -> Result<(), RootsError> {
     Ok(())
 }
 
-impl Roots {
-    /// Whether a server's chain, already verified against these roots, ends at a root that only
-    /// a file brought: then an inspector stands on the path. `chain` is what the peer sent, leaf
-    /// first. Costs a verification: once per dial, not per push.
-    pub fn is_from_file(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> bool {
-        if self.from_files.is_empty() {
-            return false;
-        }
-        let mut files = RootCertStore::empty();
-        let mut elsewhere = RootCertStore::empty();
-        for anchor in &self.store.roots {
-            let spki = anchor.subject_public_key_info.as_ref();
-            let from_file = self.from_files.iter().any(|file| file == spki);
-            let side = if from_file { &mut files } else { &mut elsewhere };
-            side.roots.push(anchor.clone());
-        }
-        // Cross-signed chains may end at either; a public end means that nobody re-signed.
-        ends_at(chain, &files, now) && !ends_at(chain, &elsewhere, now)
-    }
-}
-
-fn ends_at(chain: &[CertificateDer<'_>], roots: &RootCertStore, now: SystemTime) -> bool {
-    let Some((leaf, above)) = chain.split_first() else {
-        return false;
-    };
-    let Ok(leaf) = ParsedCertificate::try_from(leaf) else {
-        return false;
-    };
-    let algorithms = super::ca::signature_algorithms();
-    verify_server_cert_signed_by_trust_anchor(
-        &leaf,
-        roots,
-        above,
-        super::unix_time(now),
-        algorithms.all,
-    )
-    .is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::pki::ca::throwaway;
 
     #[test]
-    fn a_chain_that_ends_at_a_file_root_was_re_signed() {
+    fn roots_of_files_are_told_from_public_ones() {
         let folder = tempfile::tempdir().unwrap();
         let inspector = throwaway(&["api.push.apple.com"]).unwrap();
-        let stranger = throwaway(&["api.push.apple.com"]).unwrap();
         let file = folder.path().join("inspection-ca.pem");
         std::fs::write(&file, &inspector.root_pem).unwrap();
         let roots = load(&[RootSource::Bundled, RootSource::File(file)]).unwrap();
         assert_eq!(roots.from_files.len(), 1);
         assert!(roots.store.roots.len() > 100);
-
-        let now = SystemTime::now();
-        let host = "api.push.apple.com";
-        assert!(roots.is_from_file(&inspector.identity(host).unwrap().chain, now));
-        assert!(!roots.is_from_file(&stranger.identity(host).unwrap().chain, now));
-        assert!(!roots.is_from_file(&[], now));
-    }
-
-    #[test]
-    fn a_root_that_is_public_too_is_no_inspector() {
-        let folder = tempfile::tempdir().unwrap();
-        let authority = throwaway(&["api.push.apple.com"]).unwrap();
-        let file = folder.path().join("root.pem");
-        std::fs::write(&file, &authority.root_pem).unwrap();
-        let mut roots = load(&[RootSource::File(file)]).unwrap();
-        assert_eq!(roots.from_files.len(), 1);
-        roots.from_files.clear();
-        let chain = authority.identity("api.push.apple.com").unwrap().chain;
-        assert!(!roots.is_from_file(&chain, SystemTime::now()));
     }
 
     #[test]

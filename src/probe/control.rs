@@ -14,12 +14,17 @@ use super::findings::{Controls, Findings, Tried};
 use super::ground::Ground;
 use super::ladder::{self, Aim, failure};
 use super::rung::{Outcome, Recorder, millis};
-use crate::hop::{Fact, HopErrorKind, Stage};
+use crate::hop::{Fact, HopErrorKind, Stage, clean};
 use crate::names::{Authority, Host};
 use crate::upstream::dial::{Dialer, Offer};
 
 /// All control rungs together.
 const ALL: Duration = Duration::from_secs(5);
+
+/// Whoever speaks TLS answers a hello at once; a proxy in clear text often waits for more.
+const TLS_ANSWER: Duration = Duration::from_millis(1500);
+/// Longest alert kept, characters.
+const ALERT_CAP: usize = 120;
 
 /// Which rungs a failure asks for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -53,12 +58,11 @@ fn wanted(findings: &Findings, wishes: Wishes) -> Wanted {
         (Stage::Connect, kind) => {
             wanted.other_host = true;
             wanted.other_port = true;
-            wanted.proxy_tls = matches!(
-                kind,
-                HopErrorKind::NotTheProtocol { .. }
-                    | HopErrorKind::Closed
-                    | HopErrorKind::ProxyRefused(_)
-            );
+            // Servers with TLS say 400 to clear text; any other status comes from an HTTP proxy.
+            let at_clear_text =
+                matches!(kind, HopErrorKind::ProxyRefused(refusal) if refusal.status == 400);
+            wanted.proxy_tls = at_clear_text
+                || matches!(kind, HopErrorKind::NotTheProtocol { .. } | HopErrorKind::Closed);
         }
         (Stage::Tcp, _) if !failure.at_proxy => {
             wanted.other_port = true;
@@ -136,7 +140,8 @@ pub async fn climb(
         no_alpn,
         both_alpn,
         small_hello,
-        bare_settings: bare,
+        bare_settings: bare.as_ref().map(|(answered, _)| *answered),
+        late_alert: bare.and_then(|(_, alert)| alert),
         proxy_tls,
         large_request,
         direct,
@@ -178,7 +183,15 @@ impl Climber<'_> {
         let began = Instant::now();
         let watched = Recorder::default();
         let target = self.aim.target(to, offer, demand_h2, self.until);
-        let dialed = dialer.dial(&target, &watched).await;
+        let dialed = match dialer.dial(&target, &watched).await {
+            // Another port is an answer to the fault only if it carries a whole push.
+            Ok(dialed) if name == "other-port" && dialed.facts.h2 => {
+                let alpn = dialed.facts.alpn.clone();
+                ladder::serves(self.aim, to, dialed, self.until).await.map(|()| alpn)
+            }
+            Ok(dialed) => Ok(dialed.facts.alpn),
+            Err(error) => Err(error),
+        };
         let shown = watched.latest(|fact| match fact {
             Fact::Tls(facts) => Some((facts.issuer.clone(), facts.inspected)),
             Fact::Addresses { .. }
@@ -190,12 +203,12 @@ impl Climber<'_> {
         });
         let proxy = self.ground.proxy(&self.aim.egress).map(|proxy| &proxy.authority);
         let tried = match dialed {
-            Ok(dialed) => Tried {
+            Ok(alpn) => Tried {
                 with: to.clone(),
                 failure: None,
                 issuer: shown.as_ref().and_then(|(issuer, _)| issuer.clone()),
                 inspected: shown.is_some_and(|(_, inspected)| inspected),
-                alpn: dialed.facts.alpn,
+                alpn,
             },
             Err(error) => {
                 let at_failure = certificate_issuer(&error.kind);
@@ -216,26 +229,30 @@ impl Climber<'_> {
         self.try_dial("direct", dialer, to, aim.offer(), aim.h2_only).await
     }
 
-    /// The preface with an empty SETTINGS frame; does the peer's SETTINGS come?
-    async fn bare_settings(&self, wanted: bool) -> Option<bool> {
+    /// The preface with an empty SETTINGS frame; do the peer's SETTINGS come, or an alert?
+    async fn bare_settings(&self, wanted: bool) -> Option<(bool, Option<String>)> {
         if !wanted {
             return None;
         }
         let began = Instant::now();
         let target = self.aim.target(&self.aim.origin, self.aim.offer(), true, self.until);
         let mut io = self.ground.dialer.dial(&target, &crate::hop::Unobserved).await.ok()?.io;
-        let answered = async {
-            io.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.ok()?;
-            io.flush().await.ok()?;
+        let exchanged = async {
+            let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+            let sent = io.write_all(preface).await.and(io.flush().await);
+            // A peer that closed may have said why, so what came is read even then.
             let mut head = [0; 9];
-            io.read_exact(&mut head).await.ok()?;
+            let read = io.read_exact(&mut head).await;
             // Type 4 is SETTINGS, flag 1 its acknowledgement (RFC 9113 §6.5): only the peer's own
             // counts.
-            Some(head[3] == 4 && head[4] & 1 == 0)
+            let answered = read.is_ok() && head[3] == 4 && head[4] & 1 == 0;
+            let said = [sent.err(), read.err()].into_iter().flatten();
+            let mut said = said.map(|error| clean(error.to_string().as_bytes(), ALERT_CAP));
+            (answered, said.find(|error| error.contains("fatal alert")))
         };
-        let answered = timeout_at(self.until, answered).await.ok().flatten().unwrap_or(false);
+        let (answered, alert) = timeout_at(self.until, exchanged).await.unwrap_or_default();
         self.say("bare-settings", answered, began);
-        Some(answered)
+        Some((answered, alert))
     }
 
     /// Does the proxy complete, or at least speak, TLS where clear text is configured?
@@ -245,7 +262,8 @@ impl Climber<'_> {
             return None;
         }
         let began = Instant::now();
-        let speaks = timeout_at(self.until, speaks_tls(&proxy.authority)).await;
+        let until = self.until.min(began + TLS_ANSWER);
+        let speaks = timeout_at(until, speaks_tls(&proxy.authority)).await;
         let speaks = speaks.ok().flatten().unwrap_or(false);
         self.say("proxy-tls", speaks, began);
         Some(speaks)

@@ -132,6 +132,8 @@ pub struct Controls {
     pub small_hello: Option<Tried>,
     /// HTTP/2 with an empty SETTINGS frame.
     pub bare_settings: Option<bool>,
+    /// The alert that came in place of SETTINGS.
+    pub late_alert: Option<String>,
     /// TLS with the proxy itself, where clear text was configured.
     pub proxy_tls: Option<bool>,
     /// A request of several packets.

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ask::Ask;
+use super::ladder::Aim;
 use crate::config::material::Material;
 use crate::config::{Config, Egress, EgressName, Invalid, RootSource};
 use crate::names::Authority;
@@ -12,14 +14,16 @@ use crate::upstream::dial::{Dialer, DialerError, Patience};
 use crate::upstream::ourselves::Ourselves;
 use crate::upstream::proxy_auth::latch::Latches;
 
-/// A probe is more patient than a push: a slow hop is to be named, not to be missed. The sum with
-/// SETTINGS, PING and request stays below [`super::WHOLE`].
+/// A probe is at least as patient as a push: a slow hop is to be named, not to be missed. The
+/// whole with SETTINGS, PING and request stays below [`super::WHOLE`].
 const PATIENCE: Patience = Patience {
     resolve: Duration::from_millis(1500),
     tcp: Duration::from_millis(2500),
     proxy_tls: Duration::from_millis(1500),
-    connect: Duration::from_millis(3500),
-    tls: Duration::from_millis(2500),
+    connect: Duration::from_millis(4500),
+    connect_elsewhere: Duration::from_millis(4500),
+    tls: Duration::from_millis(3500),
+    whole: Duration::from_secs(8),
 };
 
 /// Why there is nothing to stand on.
@@ -49,6 +53,8 @@ pub struct Ground {
     pub direct: Option<Dialer>,
     /// Other hosts that may be asked.
     pub references: Vec<Authority>,
+    /// Somebody named an inspector's roots.
+    pub declared: bool,
 }
 
 /// The name of each egress in relay.yaml and of its parts, one for each proxy.
@@ -112,6 +118,7 @@ impl Ground {
             small: dialer(&|egress| egress.post_quantum = false)?,
             direct: Some(dialer(&|egress| egress.proxies.clear())?),
             references: references(config),
+            declared: false,
         })
     }
 
@@ -140,9 +147,19 @@ impl Ground {
             small: dialer(&small)?,
             direct: None,
             references: references(config),
+            declared: false,
         };
         ground.references = ground.controls([]);
         Ok(ground)
+    }
+
+    /// Whether root files are the origin's own and no inspector's: the origin is nobody's public
+    /// service, and its egress trusts files only. A file beside the public roots is there for a
+    /// box that re-signs, and so is one that vouches for Apple or Google.
+    pub fn is_private(&self, aim: &Aim) -> bool {
+        let roots = self.egress.get(&aim.egress).map(|egress| egress.roots.as_slice());
+        let files = |root: &RootSource| matches!(root, RootSource::File(_));
+        aim.ask == Ask::Own && !self.declared && roots.is_some_and(|roots| roots.iter().all(files))
     }
 
     /// Whom control rungs may ask for, best first: another probed or routed host, else the other

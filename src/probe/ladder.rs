@@ -1,7 +1,6 @@
 //! The climb: the relay's own dial, then SETTINGS, PING and a request.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,9 +16,8 @@ use super::findings::{Answer, Controls, Failure, Findings, Shown};
 use super::ground::Ground;
 use super::rung::{Outcome, Recorder, millis};
 use crate::config::{Egress, EgressName, NextHop, Protocol, Route, RouteHost, Scheme};
-use crate::hop::{Fact, HopError, HopErrorKind, Stage, Unobserved, clean, marks};
+use crate::hop::{Fact, Hop, HopError, HopErrorKind, Stage, Unobserved, clean, marks};
 use crate::names::Authority;
-use crate::pki::Identity;
 use crate::upstream::connection::{Connection, ExchangeFailure};
 use crate::upstream::dial::{Dialed, Offer, Target};
 use crate::upstream::http1;
@@ -51,8 +49,9 @@ pub struct Aim {
     pub http1_only: bool,
     /// Another relay stands there.
     pub relay_next_hop: bool,
-    /// Our client certificate.
-    pub identity: Option<Arc<Identity>>,
+    /// The route presents a certificate of its own, and the probe does not: with it the last rung
+    /// would be a push.
+    pub without_identity: bool,
     /// Further ports of the host.
     pub other_ports: Vec<u16>,
 }
@@ -69,7 +68,7 @@ impl Aim {
             h2_only: host.protocol == Protocol::H2 && route.next_hop == NextHop::Origin,
             http1_only: host.protocol == Protocol::Http1,
             relay_next_hop: route.next_hop != NextHop::Origin,
-            identity: None,
+            without_identity: route.provider_identity.is_some(),
             other_ports: host.ports.clone(),
         }
     }
@@ -88,7 +87,7 @@ impl Aim {
             host: origin.host.clone(),
             port: origin.port,
             offer,
-            identity: self.identity.clone(),
+            identity: None,
             demand_h2,
             relay_next_hop: self.relay_next_hop,
             deadline: until,
@@ -149,6 +148,10 @@ pub async fn climb(
     let target = aim.target(&aim.origin, aim.offer(), aim.h2_only, until.min(began + DIAL));
     let dialed = ground.dialer.dial(&target, recorder).await;
     learn(&mut findings, recorder);
+    if ground.is_private(aim) {
+        recorder.uninspected();
+        findings.shown.iter_mut().for_each(|shown| shown.inspected = false);
+    }
     let climbed = match dialed {
         Ok(dialed) if dialed.facts.h2 => http2(aim, wishes, dialed, recorder, &mut findings).await,
         Ok(dialed) => http1(aim, dialed, recorder, &mut findings).await,
@@ -263,7 +266,7 @@ async fn http2(
     }
     if let Some(goaway) = connection.log.goaway() {
         let kind = HopErrorKind::GoAway { code: goaway.code, reason: goaway.reason };
-        return Err(HopError::new(crate::hop::Hop::Origin, Stage::Ping, kind));
+        return Err(HopError::new(Hop::Origin, Stage::Ping, kind));
     }
     Ok(())
 }
@@ -332,9 +335,35 @@ async fn again(
 ) -> Result<Response<Bytes>, HopError> {
     let target = aim.target(&aim.origin, aim.offer(), aim.h2_only, until);
     let dialed = ground.dialer.dial(&target, &Unobserved).await?;
+    request(aim, &aim.origin, dialed, until, large).await
+}
+
+/// Whether the provider itself answers on this connection: one that only shakes hands carries no
+/// push.
+pub async fn serves(
+    aim: &Aim,
+    to: &Authority,
+    dialed: Dialed,
+    until: Instant,
+) -> Result<(), HopError> {
+    let response = request(aim, to, dialed, until, true).await?;
+    if aim.ask.judge(&response).genuine {
+        return Ok(());
+    }
+    let kind = HopErrorKind::Protocol("the answer is not the provider's".to_owned());
+    Err(HopError::new(Hop::Origin, Stage::Request, kind))
+}
+
+async fn request(
+    aim: &Aim,
+    to: &Authority,
+    dialed: Dialed,
+    until: Instant,
+    large: bool,
+) -> Result<Response<Bytes>, HopError> {
     let parts = (dialed.io, dialed.facts);
     let connection = Connection::open(2, parts, NO_PING, &Unobserved, Rc::new(|| {})).await?;
-    let request = aim.ask.request(&aim.origin, aim.scheme == Scheme::Https, large);
+    let request = aim.ask.request(to, aim.scheme == Scheme::Https, large);
     let deadline = until.min(Instant::now() + REQUEST);
     let asked = connection.exchange(&request, deadline).await;
     connection.retire();

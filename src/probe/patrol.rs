@@ -19,8 +19,9 @@ use crate::names::Authority;
 
 /// Between two ladders to one origin, whatever happens.
 pub const EVERY: Duration = Duration::from_secs(15 * 60);
-/// A path must fail for so long: restarts and single cuts heal by themselves within seconds.
-pub const FAILING_FOR: Duration = Duration::from_secs(10);
+/// A path must fail for so long: restarts and single cuts heal by themselves within seconds, and
+/// what the pushes tell stands in status at once. As long as a lane must be down to answer at once.
+pub const FAILING_FOR: Duration = crate::upstream::lane::DOWN_FOR_LONG;
 /// A failure older than this is no news: nobody has tried since.
 const FRESH: Duration = EVERY;
 /// A route that nobody has used since the start is looked at after this.

@@ -121,6 +121,13 @@ impl Recorder {
         self.add(failure.stage.word(), Outcome::Fail, Some(ms), evidence);
     }
 
+    /// The roots in the file are the origin's own: nobody inspects.
+    pub fn uninspected(&self) {
+        for rung in self.rungs.borrow_mut().iter_mut() {
+            rung.evidence.entry("inspected").and_modify(|value| *value = false.into());
+        }
+    }
+
     /// A control rung.
     pub fn tried(&self, name: &str, tried: &Tried, ms: u64) {
         let mut evidence = json!({

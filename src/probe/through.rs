@@ -1,7 +1,10 @@
 //! From the sender's side: what reaches a running relay, told by its reserved path.
 //!
 //! Connects as a sender would: to the relay's address, by the name of a provider, with the trust of
-//! this machine. Nothing leaves the relay.
+//! this machine or of the sender's unit. Nothing leaves the relay.
+
+mod changes;
+mod way;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -13,11 +16,13 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use self::changes::{Sent, changes};
+use self::way::Way;
 use super::codes::Code;
 use super::findings::{Controls, Findings};
 use super::report::{Report, TargetReport};
 use super::rung::{Outcome, Recorder, millis};
-use super::unit::Environment;
+use super::unit::{Environment, without_user};
 use super::verdict::{self, Verdict};
 use crate::hop::{Fact, Finding, HopError, Observe as _, Stage, Unobserved};
 use crate::names::{Authority, Host, HostName};
@@ -33,6 +38,12 @@ const ALL: Duration = Duration::from_secs(8);
 const NO_PING: Duration = Duration::from_secs(3600);
 /// Where a relay answers itself.
 const RESERVED: &str = "/.pushrelay/probe";
+/// Sent so that a box that takes fields out, or puts some in, shows.
+const FIELDS: [(&str, &str); 3] = [
+    ("user-agent", concat!("pushrelay-probe/", env!("CARGO_PKG_VERSION"))),
+    ("apns-topic", "pushrelay.probe"),
+    ("x-pushrelay-probe", "1"),
+];
 
 /// How a sender would go.
 #[derive(Debug)]
@@ -45,6 +56,8 @@ pub struct Sender {
     pub roots: Roots,
     /// The environment that the sender runs with.
     pub environment: Environment,
+    /// What of it was applied, and what could not be.
+    pub notes: Vec<String>,
 }
 
 /// How it ended.
@@ -74,7 +87,7 @@ pub async fn probe(sender: &Sender) -> Report {
         proxy,
         rungs,
         verdict,
-        notes: Vec::new(),
+        notes: sender.notes.clone(),
         findings,
     }])
 }
@@ -83,13 +96,8 @@ async fn climb(sender: &Sender, recorder: &Recorder) -> Ended {
     let until = Instant::now() + ALL;
     let addresses = lookup(&sender.relay).await;
     redirect(sender, &addresses, recorder).await;
-    if let Some((name, proxy)) = sender.environment.proxy_for(&sender.host) {
-        let relay = sender.relay.to_string();
-        if !proxy.trim_end_matches('/').ends_with(&relay) {
-            let evidence = json!({ "variable": name, "proxy": proxy });
-            recorder.add("environment", Outcome::Fail, None, evidence);
-            return Ended::detail(Code::Bypassed, format!("{name}={proxy}"));
-        }
+    if let Some((name, url)) = sender.environment.proxy_for(&sender.host) {
+        return by_proxy(sender, name, url, until, recorder).await;
     }
     let began = Instant::now();
     let connecting = TcpStream::connect(addresses.as_slice());
@@ -98,12 +106,56 @@ async fn climb(sender: &Sender, recorder: &Recorder) -> Ended {
         Ok(Err(error)) => return down(recorder, &error.to_string()),
         Err(_late) => return down(recorder, "no answer in time"),
     };
-    let (Ok(local), Ok(peer)) = (tcp.local_addr(), tcp.peer_addr()) else {
+    let Ok(way) = Way::straight(tcp) else {
         return down(recorder, "the connection ended at once");
     };
-    let fact = Fact::Tcp { local, peer };
+    let fact = Fact::Tcp { local: way.ends.0, peer: way.ends.1 };
     recorder.passed(Finding { stage: Stage::Tcp, took: began.elapsed(), fact });
-    secured(sender, tcp, (local, peer), until, recorder).await
+    secured(sender, way, until, recorder).await
+}
+
+/// The environment leads through a proxy: right where that is the relay or stands before it,
+/// wrong where it leads around it. Only going there tells.
+async fn by_proxy(
+    sender: &Sender,
+    name: &str,
+    url: &str,
+    until: Instant,
+    recorder: &Recorder,
+) -> Ended {
+    let began = Instant::now();
+    let shown = without_user(url);
+    let target = Authority::new(sender.host.clone(), 443);
+    let opening = way::proxied(url, &target, &sender.roots);
+    let opened = match timeout_at(until.min(began + way::PROXY), opening).await {
+        Ok(opened) => opened,
+        Err(_late) => Err("no answer in time".to_owned()),
+    };
+    let evidence =
+        |error: Option<&str>| json!({ "variable": name, "proxy": shown, "error": error });
+    let took = Some(millis(began.elapsed()));
+    let around =
+        |why: &str| Ended::detail(Code::Bypassed, format!("{name}={shown}, and there {why}"));
+    match opened {
+        Ok(way) => {
+            recorder.add("environment", Outcome::Pass, took, evidence(None));
+            match secured(sender, way, until, recorder).await {
+                Ended(Code::ThroughNotRelay, filled) => {
+                    let why = filled.first().map_or("", |(_, why)| why.as_str());
+                    around(&format!("no relay answers ({why})"))
+                }
+                Ended(Code::ThroughUntrusted, filled) => {
+                    let issuer = filled.first().map_or("", |(_, issuer)| issuer.as_str());
+                    around(&format!("a certificate is shown that it does not trust, by {issuer}"))
+                }
+                ended => ended,
+            }
+        }
+        Err(why) => {
+            recorder.add("environment", Outcome::Fail, took, evidence(Some(&why)));
+            around(&format!("the way ends: {why}"))
+        }
+    }
 }
 
 fn down(recorder: &Recorder, what: &str) -> Ended {
@@ -138,20 +190,15 @@ async fn redirect(sender: &Sender, relay: &[SocketAddr], recorder: &Recorder) {
     recorder.add(Stage::Resolve.word(), result, Some(millis(began.elapsed())), evidence);
 }
 
-async fn secured(
-    sender: &Sender,
-    tcp: TcpStream,
-    ends: (SocketAddr, SocketAddr),
-    until: Instant,
-    recorder: &Recorder,
-) -> Ended {
+async fn secured(sender: &Sender, way: Way, until: Instant, recorder: &Recorder) -> Ended {
+    let Way { io, ends } = way;
     let began = Instant::now();
     let tls = match TlsClient::new(&sender.roots, true) {
         Ok(tls) => tls,
         Err(error) => return Ended::detail(Code::OurFault, error.to_string()),
     };
     let host = Host::Name(sender.host.clone());
-    let handshake = tls.handshake(tcp, &host, Offer::H2AndHttp1, None);
+    let handshake = tls.handshake(io, &host, Offer::H2AndHttp1, None);
     let (io, facts) = match timeout_at(until, handshake).await {
         Ok(Ok(done)) => done,
         Ok(Err(failure)) => return untrusted(recorder, &failure),
@@ -165,10 +212,18 @@ async fn secured(
     let h2 = alpn.as_deref() == Some("h2");
     let (local, peer) = ends;
     let took = began.elapsed();
+    let version = facts.version.clone();
     let facts = DialFacts { local, peer, proxy: None, alpn, h2, tls: Some(facts), took };
     let began = Instant::now();
     let asked = asked(sender, io, facts, until).await;
-    told(asked, h2, millis(began.elapsed()), recorder)
+    let sent = Sent {
+        protocol: if h2 { "HTTP/2" } else { "HTTP/1.1" },
+        alpn: &["h2", "http/1.1"],
+        sni: sender.host.as_str(),
+        tls: &version,
+        fields: &FIELDS.map(|(name, _)| name),
+    };
+    told(asked, &sent, millis(began.elapsed()), recorder)
 }
 
 fn untrusted(recorder: &Recorder, failure: &TlsFailure) -> Ended {
@@ -194,6 +249,11 @@ where
     let mut request = Request::new(Bytes::new());
     // A host name and a literal path always make a URI.
     *request.uri_mut() = format!("https://{}{RESERVED}", sender.host).parse().unwrap_or_default();
+    for (name, value) in FIELDS {
+        request
+            .headers_mut()
+            .insert(http::HeaderName::from_static(name), http::HeaderValue::from_static(value));
+    }
     let parts = (io, facts);
     let asked = if parts.1.h2 {
         let open = Connection::open(1, parts, NO_PING, &Unobserved, Rc::new(|| {})).await?;
@@ -206,7 +266,7 @@ where
 
 fn told(
     asked: Result<http::Response<Bytes>, HopError>,
-    h2: bool,
+    sent: &Sent<'_>,
     ms: u64,
     recorder: &Recorder,
 ) -> Ended {
@@ -229,7 +289,7 @@ fn told(
         let text = seen.get(key).and_then(Value::as_str).unwrap_or("nothing");
         crate::hop::clean(text.as_bytes(), 100)
     };
-    let via = seen.get("via").and_then(Value::as_array).is_some_and(|via| !via.is_empty());
+    let changed = changes(sent, &seen);
     let protocol = text("protocol");
     let evidence = json!({
         "status": status,
@@ -238,17 +298,21 @@ fn told(
         "alpn": text("alpn"),
         "sni": text("sni"),
         "tls": text("tls"),
-        "changed_on_the_way": via,
+        "changed_on_the_way": changed,
     });
     recorder.add(Stage::Request.word(), Outcome::Pass, Some(ms), evidence);
-    let changed = if via { ", with a Via field of a proxy" } else { "" };
-    let detail = format!("{protocol} arrives{changed}");
-    let code =
-        if h2 && protocol.contains('2') && !via { Code::ThroughOk } else { Code::ThroughHttp1 };
-    if code == Code::ThroughHttp1 {
-        return Ended::detail(code, format!("{protocol}{changed}"));
+    let via = seen.get("via").and_then(Value::as_array).is_some_and(|via| !via.is_empty());
+    let whole = sent.protocol == "HTTP/2" && protocol.contains('2') && !via;
+    let changed = if changed.is_empty() {
+        String::new()
+    } else {
+        format!(" (changed on the way: {})", changed.join("; "))
+    };
+    if whole {
+        Ended::detail(Code::ThroughOk, format!("{protocol} arrives{changed}"))
+    } else {
+        Ended::detail(Code::ThroughHttp1, format!("{protocol}{changed}"))
     }
-    Ended::detail(code, detail)
 }
 
 fn blank(origin: Authority) -> Findings {

@@ -32,12 +32,25 @@ const UNIT_PATHS: &[&str] = &[
     "usr/lib/systemd/system",
     "lib/systemd/system",
 ];
+/// Files of a certificate folder that are read; systems have some 150.
+const FILES_CAP: usize = 1000;
 /// Longest value kept, characters.
 const VALUE_CAP: usize = 500;
 
 /// The kept variables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment(BTreeMap<String, String>);
+
+/// What decides whom the sender trusts.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Certificate files besides the system's, or in their place.
+    pub files: Vec<PathBuf>,
+    /// The system's own count too.
+    pub system: bool,
+    /// What was done with each variable, for the report.
+    pub notes: Vec<String>,
+}
 
 /// Why a unit's environment is not known.
 #[derive(Debug, thiserror::Error)]
@@ -118,14 +131,60 @@ impl Environment {
         Ok(Self::of(vars))
     }
 
-    /// The proxy through which this environment leads HTTPS to a host, without its credentials.
-    pub fn proxy_for(&self, host: &HostName) -> Option<(&str, String)> {
+    /// The proxy through which this environment leads HTTPS to a host, credentials and all: for
+    /// going there, not for showing.
+    pub fn proxy_for(&self, host: &HostName) -> Option<(&str, &str)> {
         let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
         let (name, value) = names.iter().find_map(|name| Some((*name, self.0.get(*name)?)))?;
         let excepted = ["NO_PROXY", "no_proxy"].iter().filter_map(|name| self.0.get(*name));
         let excepted =
             excepted.flat_map(|list| list.split(',')).any(|one| covers(one.trim(), host));
-        (!excepted).then(|| (name, without_user(value)))
+        (!excepted).then_some((name, value.as_str()))
+    }
+
+    /// Whom a sender with this environment trusts. `root` stands before its paths.
+    pub fn trust(&self, root: Option<&Path>) -> Trust {
+        let mut trust = Trust { system: true, ..Trust::default() };
+        let at = |path: &str| {
+            let inside = root.map(|root| root.join(path.trim_start_matches('/')));
+            inside.unwrap_or_else(|| PathBuf::from(path))
+        };
+        let mut note = |text: String| trust.notes.push(text);
+        if let Some(file) = self.0.get("SSL_CERT_FILE") {
+            note(format!(
+                "SSL_CERT_FILE={file} is trusted, as OpenSSL and Go do; Node and Java do not read it."
+            ));
+            trust.files.push(at(file));
+        }
+        if let Some(folders) = self.0.get("SSL_CERT_DIR") {
+            note(format!(
+                "The certificates in SSL_CERT_DIR={folders} are trusted, as OpenSSL and Go do (OpenSSL \
+                 only the ones that c_rehash has named)."
+            ));
+            for folder in folders.split(':').filter(|folder| !folder.is_empty()) {
+                let entries = std::fs::read_dir(at(folder)).into_iter().flatten().flatten();
+                let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
+                files.sort();
+                let certificates = files.into_iter().filter(|file| holds_certificates(file));
+                trust.files.extend(certificates.take(FILES_CAP));
+            }
+        }
+        if let Some(file) = self.0.get("NODE_EXTRA_CA_CERTS") {
+            note(format!(
+                "NODE_EXTRA_CA_CERTS={file} is trusted, as Node does; nobody else reads it."
+            ));
+            trust.files.push(at(file));
+        }
+        // Each replaces its half of what OpenSSL and Go take from the system.
+        trust.system =
+            !(self.0.contains_key("SSL_CERT_FILE") && self.0.contains_key("SSL_CERT_DIR"));
+        if self.0.contains_key("ALL_PROXY") || self.0.contains_key("all_proxy") {
+            trust.notes.push(
+                "ALL_PROXY is followed, as curl and Python do; Go and Node do not read it."
+                    .to_owned(),
+            );
+        }
+        trust
     }
 
     /// Names and values for the evidence, without credentials.
@@ -161,6 +220,11 @@ fn assignment(text: &str) -> Option<(String, String)> {
     Some((name.trim().to_owned(), value.trim().trim_matches(['"', '\'']).to_owned()))
 }
 
+fn holds_certificates(file: &Path) -> bool {
+    let text = std::fs::read(file).unwrap_or_default();
+    text.windows(27).any(|part| part == b"-----BEGIN CERTIFICATE-----")
+}
+
 /// `*`, the name itself, or a domain above it.
 fn covers(entry: &str, host: &HostName) -> bool {
     let entry = entry.trim_start_matches("*.").trim_start_matches('.');
@@ -171,7 +235,8 @@ fn covers(entry: &str, host: &HostName) -> bool {
                 || host.as_str().strip_suffix(&entry).is_some_and(|rest| rest.ends_with('.')))
 }
 
-fn without_user(value: &str) -> String {
+/// A proxy's URL as it may be shown.
+pub fn without_user(value: &str) -> String {
     let (scheme, rest) =
         value.split_once("://").map_or(("", value), |(scheme, rest)| (scheme, rest));
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
@@ -200,7 +265,7 @@ mod tests {
         let environment = Environment::of_files("mpns", root.path()).unwrap();
         let host: HostName = "api.push.apple.com".parse().unwrap();
         let (name, proxy) = environment.proxy_for(&host).unwrap();
-        assert_eq!((name, proxy.as_str()), ("HTTPS_PROXY", "http://proxy:3128"));
+        assert_eq!((name, without_user(proxy).as_str()), ("HTTPS_PROXY", "http://proxy:3128"));
         assert!(environment.proxy_for(&"push.corp.example".parse().unwrap()).is_none());
         let shown = format!("{:?}", environment.shown());
         assert!(!shown.contains("canary") && shown.contains("/ca.pem"), "{shown}");

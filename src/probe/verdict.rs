@@ -36,6 +36,7 @@ pub const SLOTS: &[&str] = &[
     "proxy",
     "seconds",
     "servers",
+    "speaks",
     "status",
     "timed_by",
     "vendor",

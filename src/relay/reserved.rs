@@ -11,7 +11,10 @@ use crate::hop::clean;
 /// Longest `Via` told back, characters.
 const VIA_CAP: usize = 500;
 
-/// Protocol, ALPN, SNI, TLS version and Via as they arrived here. Nothing about the inside.
+/// Names of fields told back; more would make the answer larger than the question.
+const FIELDS_CAP: usize = 40;
+
+/// Protocol, ALPN, SNI, TLS version, Via and the names of fields as they arrived here. Nothing about the inside.
 pub(super) fn answer(head: &Head, sender: &Sender, request_id: &str) -> Answer {
     let tls = sender.tls.as_ref();
     let via: Vec<String> =
@@ -25,6 +28,7 @@ pub(super) fn answer(head: &Head, sender: &Sender, request_id: &str) -> Answer {
         "tls": tls.map(|tls| &tls.version),
         "connect": sender.connect_target.as_ref().map(ToString::to_string),
         "via": via,
+        "fields": head.headers.keys().take(FIELDS_CAP).map(http::HeaderName::as_str).collect::<Vec<_>>(),
         "request_id": request_id,
     });
     let mut headers = HeaderMap::with_capacity(2);

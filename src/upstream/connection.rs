@@ -64,6 +64,8 @@ pub struct Connection {
     closed: Cell<bool>,
     /// The path may be dead: a push got no answer and no octet came, or a PING waits for long.
     doubted: Cell<bool>,
+    /// It was dropped because a PING got no answer.
+    silent: Cell<bool>,
     wishes: Wishes,
     exchanges: Cell<u64>,
 }
@@ -140,6 +142,7 @@ impl Connection {
             in_flight: Cell::new(0),
             closed: Cell::new(false),
             doubted: Cell::new(false),
+            silent: Cell::new(false),
             wishes: Wishes::default(),
             exchanges: Cell::new(0),
         });
@@ -271,7 +274,9 @@ impl Connection {
             peer_reset,
             above_goaway: error.is_go_away() && error.is_remote(),
         };
-        let kind = kind_of(&error, &self.log);
+        // We dropped it, the peer closed nothing.
+        let kind =
+            if self.silent.get() { HopErrorKind::Timeout } else { kind_of(&error, &self.log) };
         let cause = HopError::new(beyond(&self.facts), Stage::Request, kind).caused_by(error);
         ExchangeFailure {
             delivery: replay::delivery(failure),

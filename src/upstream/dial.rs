@@ -38,7 +38,9 @@ use crate::io::Prefixed;
 use crate::names::{Authority, Host};
 use crate::pki::Identity;
 
-/// How long each rung may take. The sum stays below the 7 s that an APNs push has (F4).
+/// How long each rung may take, and all of them: below the 7 s that an APNs push has (F4). What
+/// the quick rungs leave over the slow ones may use: a proxy that takes four seconds for each
+/// CONNECT is slow, and still a way out.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
     /// Name lookup: two servers in turn.
@@ -49,8 +51,13 @@ pub struct Patience {
     pub proxy_tls: Duration,
     /// CONNECT with all its legs: the proxy resolves and connects meanwhile.
     pub connect: Duration,
-    /// TLS with the origin: two round trips around the world, or three through an old box.
+    /// The same where another proxy is left to be tried.
+    pub connect_elsewhere: Duration,
+    /// TLS with the origin: two round trips around the world, or three through an old box, which
+    /// may make its own connection meanwhile.
     pub tls: Duration,
+    /// All rungs.
+    pub whole: Duration,
 }
 
 impl Patience {
@@ -59,8 +66,10 @@ impl Patience {
         resolve: Duration::from_millis(1000),
         tcp: Duration::from_millis(1500),
         proxy_tls: Duration::from_millis(1000),
-        connect: Duration::from_millis(2000),
-        tls: Duration::from_millis(1400),
+        connect: Duration::from_millis(4500),
+        connect_elsewhere: Duration::from_millis(2000),
+        tls: Duration::from_millis(3500),
+        whole: Duration::from_millis(6400),
     };
 }
 
@@ -257,9 +266,16 @@ impl Dialer {
         self.ways.get(egress).map(|out| out.resolver.servers())
     }
 
+    /// Does this egress lead through proxies?
+    pub fn leads_through_proxies(&self, egress: &EgressName) -> bool {
+        self.ways.get(egress).is_some_and(|out| !out.proxies.is_empty())
+    }
+
     /// Climbs to a usable connection.
     pub async fn dial(&self, target: &Target, observe: &dyn Observe) -> Result<Dialed, HopError> {
         let began = Instant::now();
+        let deadline = target.deadline.min(began + self.patience.whole);
+        let target = &Target { deadline, ..target.clone() };
         let out = self.out(&target.egress)?;
         let origin = Authority::new(target.host.clone(), target.port);
         let opened = self.open(out, &origin, target.deadline, observe).await?;

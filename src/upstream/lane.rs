@@ -36,6 +36,7 @@ mod seat;
 mod wire;
 
 use book::Book;
+use dialing::Climb;
 use seat::Seat;
 use wire::{Wire, log_retirement};
 
@@ -57,6 +58,9 @@ pub trait DialOrigin: 'static {
         target: &Target,
         observe: &dyn Observe,
     ) -> impl Future<Output = Result<(Self::Io, DialFacts), HopError>>;
+
+    /// Does this egress lead through proxies?
+    fn is_proxied(&self, egress: &EgressName) -> bool;
 }
 
 /// Where a lane leads.
@@ -136,6 +140,7 @@ pub struct Lane<D> {
     waiting: RefCell<VecDeque<Waiter>>,
     timer_at: Cell<Option<Instant>>,
     port: Cell<usize>,
+    climb: Climb,
     last_error: RefCell<Option<HopError>>,
     proven: Cell<bool>,
     last_used: Cell<Instant>,
@@ -166,6 +171,7 @@ impl<D: DialOrigin> Lane<D> {
             waiting: RefCell::default(),
             timer_at: Cell::new(None),
             port: Cell::new(0),
+            climb: Climb::default(),
             last_error: RefCell::default(),
             proven: Cell::new(false),
             last_used: Cell::new(Instant::now()),

@@ -24,5 +24,8 @@ mod pre;
 mod probe;
 /// What the relay refuses, without dialling anybody.
 mod refusals;
+/// What is served, compared with the file.
+mod served;
+
 /// The simulated peers themselves, without a relay between.
 mod simulated;

@@ -45,7 +45,8 @@ async fn what_the_proxy_says_has_its_code() {
         (Manner::Refuse(405), "not_a_connect_proxy", "proxy", 11),
         (Manner::Refuse(429), "proxy_busy", "proxy", 11),
         (Manner::Refuse(500), "proxy_broken", "proxy", 11),
-        (Manner::Refuse(502), "proxy_gateway_error", "beyond-proxy", 13),
+        // To the other host as well, so it is not what lies beyond.
+        (Manner::Refuse(502), "proxy_gateway_error", "proxy", 11),
         (Manner::Refuse(504), "beyond_proxy_timeout", "beyond-proxy", 13),
         (Manner::Challenge(challenges), "proxy_auth_missing", "relay-host", 10),
         (Manner::Chatty(50), "proxy_not_http", "proxy", 11),
@@ -194,8 +195,19 @@ async fn a_broken_origin_is_not_blamed_on_the_proxy() {
         (goaway, "goaway", "beyond-proxy", 13),
     ] {
         let apns = origin(|conduct| conduct.faults = always(fault.clone())).await;
-        let proxy = corporate(Manner::Tunnel, apns.address(), &apns.authority, |_| {}).await;
-        judge(Case::through(proxy.address()).roots(&apns.authority), code, hop, exit).await;
+        // Port 2197 shakes hands as well, and is no way out.
+        let proxy = corporate(Manner::Tunnel, apns.address(), &apns.authority, |conduct| {
+            conduct.map.insert(format!("{HOST}:2197"), apns.address());
+        })
+        .await;
+        let case = Case::through(proxy.address()).roots(&apns.authority);
+        let seen = judge(case, code, hop, exit).await;
+        if code == "goaway" {
+            // Whatever the peer wrote beside its GOAWAY is what its people ask for.
+            let rungs = seen.json["targets"][0]["rungs"].to_string();
+            assert!(rungs.contains("\"name\":\"NO_ERROR\""), "{rungs}");
+            assert!(rungs.contains("BadCertificateEnvironment"), "{rungs}");
+        }
     }
 }
 
@@ -281,4 +293,38 @@ async fn certificates_are_judged_by_what_is_wrong_with_them() {
         };
         judge(case, code, hop, exit).await;
     }
+}
+
+/// A root of one's own origin is no inspector's, unless it stands beside the public ones; a route
+/// with an identity says that the probe speaks without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn private_roots_and_identities_are_said_for_what_they_are() {
+    let apns = origin(|_| {}).await;
+    let own = |roots: &str| {
+        let case = Case::new();
+        case.file("origin.pem", &apns.authority.pem());
+        let yaml = format!(
+            "version: 1\nlisteners:\n  - name: test\n    bind: [\"127.0.0.1:0\"]\n    accept: \
+             [plain]\nroutes:\n  - name: own\n    hosts: [push.corp.example]\n    origin: \
+             https://{HOST}\n    egress: out\n    methods: [POST]\n    paths: [/x]\negress:\n  \
+             out:\n    roots: {roots}\n    connect_to: {{ \"{HOST}:443\": \"{}\" }}\n",
+            apns.address()
+        );
+        case.file_arg("--config", "relay.yaml", &yaml).target_only("push.corp.example")
+    };
+    let seen = judge(own("[origin.pem]"), "ok", "none", 0).await;
+    assert!(!seen.text.contains("\"inspected\": true"), "{}", seen.text);
+    judge(own("[bundled, origin.pem]"), "inspected", "inspector", 0).await;
+
+    let case = relay_yaml(&apns.authority, Way::Pinned(apns.address())).target_only(HOST);
+    let yaml = std::fs::read_to_string(case.path("relay.yaml")).unwrap();
+    let identity = "    provider_identity: { chain: identity.pem, key: identity.key }\negress:\n";
+    case.file("relay.yaml", &yaml.replace("egress:\n", identity));
+    let ours = kit::any_authority();
+    case.file("identity.pem", &ours.pem());
+    let key = case.file("identity.key", &ours.key_pem());
+    std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let seen = judge(case, "inspected", "inspector", 0).await;
+    let notes = seen.json["targets"][0]["notes"].to_string();
+    assert!(notes.contains("speaks without it"), "{notes}");
 }

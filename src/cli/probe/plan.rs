@@ -14,7 +14,7 @@ use crate::probe::ask::Ask;
 use crate::probe::ground::{Ground, GroundError, Parts, apart};
 use crate::probe::ladder::Aim;
 use crate::probe::through::Sender;
-use crate::probe::unit::Environment;
+use crate::probe::unit::{Environment, Trust};
 use crate::provider::{PresetHost, Provider};
 
 /// What stands behind `--proxy` without a password file.
@@ -38,6 +38,7 @@ pub(super) fn plan(args: &Args) -> Result<(Ground, Vec<Aim>), Problem> {
     let public: Vec<_> = args.roots.iter().cloned().map(RootSource::File).collect();
     let mut ground = Ground::new(&config, &public)?;
     let mut aims = if without { named(args, &ground)? } else { routed(args, &config, &parts)? };
+    ground.declared = !args.inspection_roots.is_empty();
     ground.references = references(args, &ground, &aims);
     aims.dedup_by(|a, b| (&a.origin, &a.egress, a.scheme) == (&b.origin, &b.egress, b.scheme));
     Ok((ground, aims))
@@ -49,18 +50,37 @@ pub(super) fn sender(args: &Args, relay: &Authority) -> Result<Sender, Problem> 
     let known = WORDS.iter().find(|(known, _)| *known == word);
     let name = known.and_then(|(_, hosts)| hosts.first().copied()).unwrap_or(word);
     let host = name.parse().map_err(|error| Problem::Usage(format!("{name:?}: {error}")))?;
-    let mut sources = vec![RootSource::Bundled];
-    sources.extend(args.roots.iter().chain(&args.inspection_roots).cloned().map(RootSource::File));
-    // A sender trusts what its system trusts; a system without certificates has the bundled ones.
-    let with_system: Vec<_> = sources.iter().cloned().chain([RootSource::System]).collect();
-    let loaded = roots::load(&with_system).or_else(|_without_system| roots::load(&sources));
     let environment = match (&args.unit, &args.root) {
         (None, _) => Environment::ours(),
         (Some(unit), None) => Environment::of_unit(unit)?,
         (Some(unit), Some(root)) => Environment::of_files(unit, root)?,
     };
+    let Trust { files, system, mut notes } = environment.trust(args.root.as_deref());
+    let given = args.roots.iter().chain(&args.inspection_roots).cloned();
+    let mut sources: Vec<_> = given.map(RootSource::File).collect();
+    for file in files {
+        let one = RootSource::File(file.clone());
+        match roots::load(std::slice::from_ref(&one)) {
+            Ok(_) => sources.push(one),
+            Err(error) => notes.push(format!(
+                "{} cannot be read, so the sender trusts nothing in it: {error}.",
+                file.display()
+            )),
+        }
+    }
+    // A sender trusts what its system trusts; a system without certificates has the bundled ones.
+    let loaded = if system {
+        sources.push(RootSource::System);
+        roots::load(&sources).or_else(|_without_system| {
+            sources.pop();
+            sources.push(RootSource::Bundled);
+            roots::load(&sources)
+        })
+    } else {
+        roots::load(&sources)
+    };
     let roots = loaded.map_err(GroundError::from)?;
-    Ok(Sender { relay: relay.clone(), host, roots, environment })
+    Ok(Sender { relay: relay.clone(), host, roots, environment, notes })
 }
 
 /// A configuration for what the command line names; the same checks as relay.yaml's apply.
@@ -102,7 +122,8 @@ fn proxy(args: &Args, url: &str) -> Result<Value, Problem> {
     }
     let user = url.username().to_owned();
     let user = percent_decoded(&user).ok_or_else(|| wrong("the user name is not UTF-8"))?;
-    url.set_username("").map_err(|()| wrong("the URL names no host"))?;
+    // `HOST:PORT` alone is a URL too: HOST is its scheme.
+    url.set_username("").map_err(|()| wrong("want http[s]://[USER@]HOST:PORT"))?;
     let mut proxy = json!({ "url": url.as_str().trim_end_matches('/') });
     if !user.is_empty() {
         let password = match &args.proxy_password_file {
@@ -185,7 +206,7 @@ fn named(args: &Args, ground: &Ground) -> Result<Vec<Aim>, Problem> {
                     h2_only: provider == Provider::Apns,
                     http1_only: false,
                     relay_next_hop: false,
-                    identity: None,
+                    without_identity: false,
                     other_ports: ports.to_vec(),
                 });
             }

@@ -71,11 +71,11 @@ codes! {
     // Names and addresses.
     NameNotFound "name_not_found" Fail [Resolver]
         "The name server does not know {host}: it has no address there.",
-        "Ask for resolution of {host} to the internet on {servers}, or send through a proxy, which resolves by itself.",
+        "Ask for {host} to be known to the name server {servers}, or send through a proxy, which resolves by itself.",
         "The name servers of the relay say that the name has no address. Inside many networks only the proxy resolves outside names.";
     ResolverSilent "resolver_silent" Fail [Resolver]
         "The name server {servers} does not answer the question for {host}.",
-        "Ask whether this machine may reach {servers} on UDP and TCP port 53, or name others in `dns.servers`.",
+        "Ask whether this machine may reach the name server {servers} on UDP and TCP port 53, or name others in `dns.servers`.",
         "No answer came in time: the server is down, or a firewall drops the question.";
     ResolverFailed "resolver_failed" Fail [Resolver]
         "The name server {servers} answers the question for {host} with an error ({detail}).",
@@ -121,7 +121,7 @@ codes! {
     // To the proxy.
     ProxyNameNotFound "proxy_name_not_found" Fail [Resolver]
         "The proxy's name {proxy} cannot be resolved.",
-        "Check the proxy's name, or ask for it in the zone that this machine uses ({servers}).",
+        "Check the proxy's name, or ask for it in the zones of the name server {servers}.",
         "Either the name is misspelt or the name server does not know it.";
     ProxyRefused "proxy_port_closed" Fail [ToProxy]
         "The connection to the proxy {proxy} is refused: nobody listens there, or a firewall resets.",
@@ -283,7 +283,7 @@ codes! {
         "What ends TLS for {host} {way} breaks the handshake ({detail}).",
         "Ask what ends TLS for {host} on this path: its TLS is not sound.",
         "The bytes are TLS, but not a handshake that is allowed.";
-    CertExpired "certificate_expired" Fail [Origin BeyondProxy Inspector]
+    CertExpired "certificate_expired" Fail [Origin BeyondProxy Inspector RelayHost]
         "The certificate shown for {host} {way} has expired, by this machine's clock{clock} ({detail}).",
         "{check}Ask who renews the certificate issued by {issuer}.",
         "Either the certificate is old or the clock of this machine is ahead.";
@@ -304,7 +304,7 @@ codes! {
         "Ask for {host}:{port} to be exempted from TLS inspection. {knob} If that cannot be had, trust its root in `roots` of the egress and probe again: HTTP/2 must survive.",
         "The issuer's name is that of a known inspecting product. Providers do not support inspection.";
     InspectorUnknown "unknown_issuer" Fail [Inspector BeyondProxy Origin RelayHost]
-        "The certificate shown for {host} {way} is issued by {issuer}, whom nobody trusts: most likely a box inspects TLS.",
+        "The certificate shown for {host} {way} is issued by {issuer}, whom nobody trusts: most likely a box inspects TLS; a server that forgets its intermediate certificate looks the same.{speaks}",
         "Ask for {host}:{port} to be exempted from TLS inspection; if {issuer} is yours, trust its root in `roots` of the egress.",
         "A missing intermediate certificate looks the same, but providers do not forget theirs; a company's name in the issuer speaks for an inspector.";
     SelfSigned "self_signed" Fail [BeyondProxy Origin RelayHost]
@@ -341,6 +341,10 @@ codes! {
         "h2 is agreed on with {host} {way}, and the connection is cut at the HTTP/2 preface ({detail}).",
         "Ask {vendor} what cuts HTTP/2 to {host}; or to exempt {host}:{port} from inspection. {knob}",
         "The connection ends before SETTINGS.";
+    H2Broken "h2_broken" Fail [BeyondProxy Origin Inspector]
+        "h2 is agreed on with {host} {way}, and what comes breaks the rules of HTTP/2 ({detail}).",
+        "Ask {vendor} for real HTTP/2 support, or to exempt {host}:{port} from inspection. {knob}",
+        "A frame or a setting that RFC 9113 forbids: a box between writes HTTP/2 anew, and wrongly.";
     SettingsValue "settings_value" Fail [BeyondProxy Origin Inspector]
         "A box between trips over one of the relay's SETTINGS: with none HTTP/2 to {host} {way} starts, with ours it does not.",
         "Ask {vendor} for an update of its HTTP/2, or to exempt {host}:{port} from inspection. {knob}",

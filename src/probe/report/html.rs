@@ -11,19 +11,48 @@ use super::{Report, TargetReport};
 use crate::hop::{Hop, Stage};
 use crate::probe::codes::{Code, Severity};
 use crate::probe::rung::{Outcome, Rung};
+use crate::probe::verdict::Verdict;
 
+/// Both colour schemes; every pair of colours has a contrast of 4.5 to 1 and more (WCAG 2.1
+/// §1.4.3). On paper it is the light one. Narrow screens get one column.
 const STYLE: &str = "\
-:root{color-scheme:light}body{font:16px/1.5 system-ui,sans-serif;color:#1a1a1a;background:#fff;\
-max-width:60rem;margin:2rem auto;padding:0 1rem}h1{font-size:1.5rem}h2{font-size:1.2rem;\
+:root{color-scheme:light dark;--ink:#1a1a1a;--paper:#fff;--soft:#f4f4f4;--rule:#d4d4d4;\
+--dim:#4d4d4d;--ok:#166b31;--ok-box:#e8f5ec;--warn:#7d4f00;--warn-box:#fff4e0;--fail:#a3211a;\
+--fail-box:#fdecea;--idle:#5a5a5a;--idle-box:#f3f3f3}\
+@media screen and (prefers-color-scheme:dark){:root{--ink:#ececec;--paper:#16181b;--soft:#22252a;\
+--rule:#44484e;--dim:#b9bec6;--ok:#7ed99a;--ok-box:#17301f;--warn:#f0bd66;--warn-box:#3a2c10;\
+--fail:#ff9d94;--fail-box:#43201d;--idle:#b0b5bc;--idle-box:#26292e}}\
+body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);\
+max-width:64rem;margin:2rem auto;padding:0 1rem}h1{font-size:1.5rem}h2{font-size:1.2rem;\
 margin-top:2.5rem;overflow-wrap:anywhere}table{border-collapse:collapse;width:100%}\
 caption{text-align:left;font-weight:600;padding:.5rem 0}th,td{text-align:left;vertical-align:top;\
-padding:.35rem .6rem;border-bottom:1px solid #ddd;overflow-wrap:anywhere}td.ms{text-align:right;\
-white-space:nowrap}.verdict{border-left:.4rem solid;padding:.6rem 1rem;margin:1rem 0;\
-background:#f6f6f6}.ok{border-color:#1b7f3b}.warn{border-color:#9a6200}.fail{border-color:#b3261e}\
-.word{font-weight:700;white-space:nowrap}.pass .word,.ok .word{color:#166b31}.warn .word{color:#7d4f00}\
-.fail .word{color:#a3211a}.skip{color:#5f5f5f}dl{margin:0;display:grid;\
-grid-template-columns:max-content 1fr;gap:0 .8rem;font-size:.875rem}dt{color:#4d4d4d}\
-dd{margin:0;overflow-wrap:anywhere}svg{width:100%;height:auto}code{font-size:.95em}";
+padding:.4rem .6rem;border-bottom:1px solid var(--rule)}th{white-space:nowrap}td:last-child{width:100%}\
+td.ms{text-align:right;white-space:nowrap}.verdict{border-left:.4rem solid;padding:.1rem 1rem;\
+margin:1rem 0;background:var(--soft);overflow-wrap:anywhere}.verdict.ok{border-color:var(--ok)}\
+.verdict.warn{border-color:var(--warn)}.verdict.fail{border-color:var(--fail)}\
+.word{font-weight:700;white-space:nowrap}.pass .word,.ok .word{color:var(--ok)}\
+.warn .word{color:var(--warn)}.fail .word{color:var(--fail)}.skip{color:var(--dim)}\
+dl{margin:0;display:grid;grid-template-columns:8.5rem 1fr;gap:.1rem .8rem;font-size:.875rem}\
+dl.codes{grid-template-columns:max-content 1fr}dt{color:var(--dim);overflow-wrap:anywhere}\
+dd{margin:0;overflow-wrap:anywhere}code{font:.95em ui-monospace,monospace}dd code{\
+background:var(--soft);padding:.1rem .3rem;-webkit-box-decoration-break:clone;\
+box-decoration-break:clone}.path{overflow-x:auto}svg{width:100%;min-width:44rem;height:auto;\
+font-family:system-ui,sans-serif}svg text{fill:var(--ink);text-anchor:middle}\
+svg .name{font-size:16px;font-weight:600}svg .detail{font-size:12px}svg .state{font-size:14px}\
+svg rect{stroke-width:3}svg line{stroke-width:4}svg .ok rect{fill:var(--ok-box);stroke:var(--ok)}\
+svg .ok line{stroke:var(--ok)}svg .ok .state{fill:var(--ok)}svg .warn rect{fill:var(--warn-box);\
+stroke:var(--warn)}svg .warn line{stroke:var(--warn)}svg .warn .state{fill:var(--warn)}\
+svg .fail rect{fill:var(--fail-box);stroke:var(--fail);stroke-width:5}\
+svg .fail line{stroke:var(--fail);stroke-dasharray:7 5}svg .fail .state{fill:var(--fail);\
+font-weight:700}svg .idle rect{fill:var(--idle-box);stroke:var(--idle);stroke-dasharray:6 4}\
+svg .idle line{stroke:var(--idle);stroke-dasharray:2 5}svg .idle .state{fill:var(--idle)}\
+@media (max-width:40rem){thead{position:absolute;clip-path:inset(50%);width:1px;height:1px;\
+overflow:hidden}tr{display:block;border-bottom:1px solid var(--rule);padding:.4rem 0}\
+th[scope=row],td{display:inline-block;border:0;padding:.1rem .4rem .1rem 0}\
+td:last-child{display:block;width:auto}td:last-child:empty{display:none}dl,dl.codes{\
+grid-template-columns:1fr}dt{margin-top:.3rem}}";
+/// Evidence for programs, which the reader of the page has in other words already.
+const UNSHOWN: &[&str] = &["dialer", "worked"];
 
 /// The page.
 pub fn page(report: &Report) -> String {
@@ -63,19 +92,18 @@ fn section(out: &mut String, target: &TargetReport) {
         .map_or_else(|| "on the direct path".to_owned(), |proxy| format!("through {proxy}"));
     let _ = write!(
         out,
-        "<section><h2>{} {}</h2>{}<div class=\"verdict {}\"><p><span class=\"word\">{}</span> \
-         <code>{}</code>, hop: <strong>{}</strong></p><p>{}</p>",
+        "<section><h2>{} {}</h2>{}<div class=\"verdict {}\"><p><span class=\"word\">{}</span>{}\
+         </p><p>{}</p>",
         escape(&target.origin),
         escape(&way),
         picture(target),
         verdict.severity,
         verdict.severity.word().to_uppercase(),
-        verdict.code,
-        verdict.hop,
-        escape(&verdict.sentence),
+        said_of(verdict),
+        marked(&verdict.sentence),
     );
     if !verdict.action.is_empty() {
-        let _ = write!(out, "<p><strong>What to do:</strong> {}</p>", escape(&verdict.action));
+        let _ = write!(out, "<p><strong>What to do:</strong> {}</p>", marked(&verdict.action));
     }
     for note in &target.notes {
         let _ = write!(out, "<p><strong>Note:</strong> {}</p>", escape(note));
@@ -87,6 +115,14 @@ fn section(out: &mut String, target: &TargetReport) {
         row(out, rung);
     }
     out.push_str("</tbody></table></section>");
+}
+
+/// The code and the hop; a path that works has none worth naming.
+fn said_of(verdict: &Verdict) -> String {
+    if verdict.severity == Severity::Ok {
+        return String::new();
+    }
+    format!(" <code>{}</code>, hop: <strong>{}</strong>", verdict.code, verdict.hop)
 }
 
 fn row(out: &mut String, rung: &Rung) {
@@ -103,10 +139,16 @@ fn row(out: &mut String, rung: &Rung) {
     if !rung.evidence.is_empty() {
         out.push_str("<dl>");
         for (name, value) in &rung.evidence {
-            if let Some(text) = plain(value) {
-                let name = escape(&name.replace('_', " "));
-                let _ = write!(out, "<dt>{name}</dt><dd>{}</dd>", escape(&text));
-            }
+            let Some(text) = plain(value).filter(|_| !UNSHOWN.contains(&name.as_str())) else {
+                continue;
+            };
+            let text = if name == "command" {
+                format!("<code>{}</code>", escape(&text))
+            } else {
+                escape(&text)
+            };
+            let name = escape(&name.replace('_', " "));
+            let _ = write!(out, "<dt>{name}</dt><dd>{text}</dd>");
         }
         out.push_str("</dl>");
     }
@@ -121,7 +163,12 @@ fn plain(value: &Value) -> Option<String> {
             let items: Vec<_> = items.iter().filter_map(plain).collect();
             (!items.is_empty()).then(|| items.join("; "))
         }
-        Value::Bool(_) | Value::Number(_) | Value::Object(_) => Some(value.to_string()),
+        Value::Object(map) => {
+            let one = |(name, value): (&String, &Value)| Some(format!("{name}: {}", plain(value)?));
+            Some(map.iter().filter_map(one).collect::<Vec<_>>().join("; "))
+        }
+        Value::Bool(yes) => Some(if *yes { "yes" } else { "no" }.to_owned()),
+        Value::Number(_) => Some(value.to_string()),
     }
 }
 
@@ -183,49 +230,55 @@ fn picture(target: &TargetReport) -> String {
     let hop = super::super::hop_of(target.verdict.hop);
     let fails = target.verdict.severity == Severity::Fail;
     let broken = stations.iter().position(|station| station.hops.contains(&hop));
-    let (step, width, height) = (190, 160, 74);
+    let (step, width, height) = (206, 176, 74);
     let total = step * stations.len() - 30;
     let mut svg = format!(
-        "<svg viewBox=\"0 0 {total} 110\" role=\"img\" aria-label=\"{}\">",
+        "<div class=\"path\" tabindex=\"0\" role=\"region\" aria-label=\"The path to {}\"><svg \
+         viewBox=\"0 0 {total} 110\" role=\"img\" aria-label=\"{}\">",
+        escape(&format!("{} by {}", target.origin, target.egress)),
         escape(&label(target, hop)),
     );
     for (index, station) in stations.iter().enumerate() {
-        let state = match broken {
-            Some(broken) if index == broken && fails => ("#b3261e", "#fdecea", "broken here"),
-            Some(broken) if index == broken => ("#9a6200", "#fff4e0", "look here"),
-            Some(broken) if index > broken && fails => ("#6b6b6b", "#f3f3f3", "not reached"),
+        let (class, word) = match broken {
+            Some(broken) if index == broken && fails => ("fail", "broken here"),
+            Some(broken) if index == broken => ("warn", "look here"),
             Some(_) | None if station.hops.contains(&Hop::Resolver) && !asked(target) => {
-                ("#6b6b6b", "#f3f3f3", "not asked")
+                ("idle", "not asked")
             }
-            Some(_) | None => ("#1b7f3b", "#e8f5ec", "works"),
+            // The fault may lie before a station that answered: missing credentials, a clock.
+            Some(broken) if index > broken && fails && reached(target, station) => {
+                ("ok", "reached")
+            }
+            Some(broken) if index > broken && fails => ("idle", "not reached"),
+            Some(_) | None => ("ok", "works"),
         };
-        let (stroke, fill, word) = state;
         let x = index * step;
+        let _ = write!(svg, "<g class=\"{class}\">");
         if index > 0 {
-            let _ = write!(
-                svg,
-                "<line x1=\"{}\" y1=\"55\" x2=\"{x}\" y2=\"55\" stroke=\"{stroke}\" stroke-width=\"4\"/>",
-                x - (step - width),
-            );
+            let from = x - (step - width);
+            let _ = write!(svg, "<line x1=\"{from}\" y1=\"55\" x2=\"{x}\" y2=\"55\"/>");
         }
         let middle = x + width / 2;
         let _ = write!(
             svg,
-            "<rect x=\"{}\" y=\"18\" width=\"{}\" height=\"{height}\" rx=\"8\" fill=\"{fill}\" \
-             stroke=\"{stroke}\" stroke-width=\"3\"/><g text-anchor=\"middle\" \
-             font-family=\"system-ui,sans-serif\" fill=\"#1a1a1a\"><text x=\"{middle}\" y=\"42\" \
-             font-size=\"16\" font-weight=\"600\">{}</text><text x=\"{middle}\" y=\"60\" \
-             font-size=\"11\">{}</text><text x=\"{middle}\" y=\"80\" font-size=\"13\" \
-             fill=\"{}\">{word}</text></g>",
-            x + 2,
-            width - 4,
+            "<rect x=\"{}\" y=\"18\" width=\"{}\" height=\"{height}\" rx=\"8\"/><text \
+             class=\"name\" x=\"{middle}\" y=\"42\">{}</text><text class=\"detail\" \
+             x=\"{middle}\" y=\"60\">{}</text><text class=\"state\" x=\"{middle}\" \
+             y=\"81\">{word}</text></g>",
+            x + 3,
+            width - 6,
             station.name,
             escape(&short(&station.detail)),
-            if stroke == "#6b6b6b" { "#4d4d4d" } else { stroke },
         );
     }
-    svg.push_str("</svg>");
+    svg.push_str("</svg></div>");
     svg
+}
+
+/// Whether a rung at this station, or on the way to it, was passed.
+fn reached(target: &TargetReport, station: &Station) -> bool {
+    let mut passed = target.rungs.iter().filter(|rung| rung.result == Outcome::Pass);
+    passed.any(|rung| station.hops.iter().any(|hop| hop.word() == rung.hop && *hop != Hop::None))
 }
 
 /// Whether a name server had to be asked: not for a proxy that is named by its address.
@@ -258,13 +311,28 @@ fn explained(out: &mut String, report: &Report) {
     if codes.is_empty() {
         return;
     }
-    out.push_str("<section><h2>What the codes mean</h2><dl>");
+    out.push_str("<section><h2>What the codes mean</h2><dl class=\"codes\">");
     for code in codes {
-        let means = escape(code.row().means);
+        let means = marked(code.row().means);
         let _ = write!(out, "<dt><code>{}</code></dt><dd>{means}</dd>", code.word());
     }
-    out.push_str("</dl><p>Results: PASS, WARN, FAIL, SKIP (not climbed after a failure). Control \
+    out.push_str("</dl><p>Results: PASS, WARN, FAIL, SKIP (not needed, or a step before it failed). Control \
                   steps were made only after a failure, to tell apart what looks alike.</p></section>");
+}
+
+/// Words between backticks as code.
+fn marked(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 32);
+    let mut rest = text;
+    while let Some((before, word, after)) = rest.split_once('`').and_then(|(before, rest)| {
+        let (word, after) = rest.split_once('`')?;
+        Some((before, word, after))
+    }) {
+        let _ = write!(out, "{}<code>{}</code>", escape(before), escape(word));
+        rest = after;
+    }
+    out.push_str(&escape(rest));
+    out
 }
 
 /// For text and attribute values.
@@ -290,5 +358,6 @@ mod tests {
     #[test]
     fn markup_in_peer_text_is_escaped() {
         assert_eq!(escape("<script>\"a\" & 'b'"), "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;");
+        assert_eq!(marked("a `<b>` c ` d"), "a <code>&lt;b&gt;</code> c ` d");
     }
 }

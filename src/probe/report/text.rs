@@ -113,6 +113,10 @@ fn shown(rung: &Rung) -> String {
         }
         "clock" => text("what"),
         "control:idle" => format!("{} s idle, alive: {}", text("seconds"), text("alive")),
+        "control:no-alpn" | "control:both-alpn" if rung.result == Outcome::Pass => {
+            let alpn = if evidence.contains_key("alpn") { text("alpn") } else { "none".to_owned() };
+            format!("TLS works, ALPN chosen: {alpn}")
+        }
         stage if stage.starts_with("control:") => match evidence.get("with") {
             Some(_) if rung.result == Outcome::Pass => format!("{} works", text("with")),
             Some(_) => format!("{}: {}", text("with"), text("error")),
@@ -147,7 +151,13 @@ fn verdict(out: &mut String, verdict: &Verdict) {
         Severity::Fail => AnsiColor::Red.on_default().bold(),
     };
     let word = verdict.severity.word().to_uppercase();
-    let _ = writeln!(out, "{style}{word}{style:#} {} (hop: {})", verdict.code, verdict.hop);
+    // A path that works has no code and no hop worth naming.
+    let said = if verdict.severity == Severity::Ok {
+        String::new()
+    } else {
+        format!(" {} (hop: {})", verdict.code, verdict.hop)
+    };
+    let _ = writeln!(out, "{style}{word}{style:#}{said}");
     wrapped(out, &verdict.sentence, 2);
     if !verdict.action.is_empty() {
         wrapped(out, &format!("> {}", verdict.action), 2);

@@ -145,7 +145,13 @@ fn refused(findings: &Findings, failure: &Failure, refusal: &ProxyRefusal) -> Ju
         429 => judged(Code::ProxyBusy),
         400 | 404 | 405 | 426 | 501 => judged(Code::NotAConnectProxy),
         504 => judged(Code::BehindTimeout),
+        // The other host is refused in the same way: it is not about what lies beyond.
+        502 | 503 if findings.controls.other_host.as_ref().is_some_and(gateway) => {
+            judged(Code::Gateway).at(Hop::Proxy)
+        }
         502 | 503 => judged(Code::Gateway).at(Hop::BeyondProxy),
+        // tinyproxy says 500 for whatever its own connection met.
+        500 if opened_other(findings) => judged(Code::Gateway).at(Hop::BeyondProxy),
         _ => judged(Code::ProxyBroken).at(if failure.hop == Hop::Portal {
             Hop::Proxy
         } else {
@@ -166,6 +172,11 @@ fn policy(findings: &Findings, judged: &dyn Fn(Code) -> Judged) -> Judged {
         Some(other) if forbidden(other) => judged(Code::PolicyAll),
         Some(_) | None => judged(Code::Policy),
     }
+}
+
+/// The same proxy opens a tunnel to another host.
+fn opened_other(findings: &Findings) -> bool {
+    findings.controls.other_host.as_ref().is_some_and(|other| other.passed(Stage::Connect))
 }
 
 /// It was not forbidden: the proxy tried and failed.

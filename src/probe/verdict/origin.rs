@@ -24,6 +24,9 @@ pub(super) fn unanswered(findings: &Findings, failure: &Failure) -> Judged {
             Judged::new(Code::StreamRefused).at(hop).detail(text(failure))
         }
         HopErrorKind::GoAway { .. } => Judged::new(Code::GoAway).at(hop).detail(text(failure)),
+        HopErrorKind::Protocol(_) if findings.alpn.as_deref() == Some("h2") => {
+            Judged::new(Code::H2Broken).at(hop).detail(text(failure))
+        }
         HopErrorKind::Closed | HopErrorKind::Protocol(_) | HopErrorKind::NotTheProtocol { .. } => {
             Judged::new(Code::RequestCut).at(hop).detail(text(failure))
         }

@@ -268,6 +268,14 @@ fn refusal_rows() -> Vec<Row> {
         (refused(503, None), Code::Gateway, Hop::BeyondProxy),
         (refused(504, None), Code::BehindTimeout, Hop::BeyondProxy),
         (refused(500, None), Code::ProxyBroken, Hop::Proxy),
+        (with(refused(503, None), other(503)), Code::Gateway, Hop::Proxy),
+        // tinyproxy's word for an origin that it cannot reach.
+        (
+            with(refused(500, None), |f| f.controls = other_host(None)),
+            Code::Gateway,
+            Hop::BeyondProxy,
+        ),
+        (with(refused(500, None), other(500)), Code::ProxyBroken, Hop::Proxy),
         (refused(429, None), Code::ProxyBusy, Hop::Proxy),
         (refused(302, None), Code::PortalRedirect, Hop::Portal),
         (refused(511, None), Code::PortalRedirect, Hop::Portal),
@@ -292,7 +300,6 @@ fn tls_rows() -> Vec<Row> {
     let host = |f: &mut Findings| f.controls = other_host(None);
     let small = |f: &mut Findings| f.controls.small_hello = tried("api.push.apple.com:443", None);
     let corp = |reason| certificate(reason, "CN=Corp CA", "CN=api.push.apple.com");
-    let late = |f: &mut Findings| f.skew = Some(86_400);
     vec![
         (through(Hop::Portal, page()), Code::PortalPage, Hop::Portal),
         (beyond(page()), Code::ForeignBytes, Hop::BeyondProxy),
@@ -312,10 +319,6 @@ fn tls_rows() -> Vec<Row> {
         ),
         (straight(K::Alert("HandshakeFailure (40)".into())), Code::TlsAlert, Hop::Origin),
         (beyond(K::Protocol("corrupt message".into())), Code::TlsBroken, Hop::BeyondProxy),
-        (through(Hop::Origin, corp(F::Expired)), Code::CertExpired, Hop::BeyondProxy),
-        (through(Hop::Inspector, corp(F::Expired)), Code::CertExpired, Hop::Inspector),
-        (with(through(Hop::Origin, corp(F::Expired)), late), Code::ClockWrong, Hop::RelayHost),
-        (through(Hop::RelayHost, corp(F::NotYetValid)), Code::ClockBehind, Hop::RelayHost),
         (beyond(corp(F::WrongName)), Code::CertName, Hop::BeyondProxy),
         (beyond(corp(F::OwnIssuer)), Code::RelayInPlace, Hop::BeyondProxy),
         (beyond(corp(F::Other)), Code::CertOther, Hop::BeyondProxy),
@@ -333,6 +336,36 @@ fn tls_rows() -> Vec<Row> {
             Code::SelfSigned,
             Hop::BeyondProxy,
         ),
+    ]
+}
+
+/// Certificates whose dates are refused: the clock decides, as far as anybody tells the time.
+fn dated_rows() -> Vec<Row> {
+    use CertificateFault as F;
+    let through = |hop, kind| proxied(hop, Stage::Tls, kind);
+    let corp = |reason| certificate(reason, "CN=Corp CA", "CN=api.push.apple.com");
+    let late = |f: &mut Findings| f.skew = Some(86_400);
+    let right = |f: &mut Findings| f.skew = Some(-2);
+    vec![
+        (through(Hop::Origin, corp(F::Expired)), Code::CertExpired, Hop::BeyondProxy),
+        (through(Hop::Inspector, corp(F::Expired)), Code::CertExpired, Hop::Inspector),
+        (with(through(Hop::Origin, corp(F::Expired)), late), Code::ClockWrong, Hop::RelayHost),
+        // Somebody else's clock agrees with ours: it is the certificate.
+        (with(through(Hop::Origin, corp(F::Expired)), right), Code::CertExpired, Hop::BeyondProxy),
+        (
+            with(through(Hop::RelayHost, corp(F::NotYetValid)), right),
+            Code::ClockBehind,
+            Hop::BeyondProxy,
+        ),
+        (
+            with(through(Hop::Origin, corp(F::Expired)), |f| {
+                let too = failure(Hop::Origin, Stage::Tls, corp(F::Expired));
+                f.controls = other_host(Some(too));
+            }),
+            Code::CertExpired,
+            Hop::RelayHost,
+        ),
+        (through(Hop::RelayHost, corp(F::NotYetValid)), Code::ClockBehind, Hop::RelayHost),
     ]
 }
 
@@ -367,6 +400,20 @@ fn http2_rows() -> Vec<Row> {
         (settings(text("HTTP/2")), Code::H2Http1, Hop::BeyondProxy),
         (settings(K::Closed), Code::H2Closed, Hop::BeyondProxy),
         (
+            with(settings(K::Closed), |f| {
+                let cause = "received fatal alert: CertificateRequired";
+                f.failure.as_mut().unwrap().cause = Some(cause.to_owned());
+            }),
+            Code::TlsAlert,
+            Hop::BeyondProxy,
+        ),
+        (settings(K::Protocol("a bad frame".into())), Code::H2Broken, Hop::BeyondProxy),
+        (
+            with(asked(K::Protocol("a bad setting".into())), |f| f.alpn = Some("h2".into())),
+            Code::H2Broken,
+            Hop::BeyondProxy,
+        ),
+        (
             with(settings(K::Closed), |f| f.controls.bare_settings = Some(true)),
             Code::SettingsValue,
             Hop::BeyondProxy,
@@ -386,8 +433,15 @@ fn http2_rows() -> Vec<Row> {
 }
 
 fn rows() -> Vec<Row> {
-    let groups =
-        [healthy_rows(), name_rows(), connection_rows(), refusal_rows(), tls_rows(), http2_rows()];
+    let groups = [
+        healthy_rows(),
+        name_rows(),
+        connection_rows(),
+        refusal_rows(),
+        tls_rows(),
+        dated_rows(),
+        http2_rows(),
+    ];
     groups.into_iter().flatten().collect()
 }
 
@@ -422,6 +476,18 @@ fn sentences_are_whole_and_name_what_is_known() {
         let fail = verdict.severity == Severity::Fail;
         assert!(!fail || !verdict.action.is_empty(), "{}", code.word());
     }
+}
+
+#[test]
+fn what_speaks_for_a_box_or_a_server_is_told() {
+    let reason = CertificateFault::UnknownIssuer;
+    let kind = || certificate(reason, "CN=Corp CA", "CN=api.push.apple.com");
+    let mut findings = proxied(Hop::Inspector, Stage::Tls, kind());
+    findings.controls = other_host(None);
+    assert!(judge(&findings).sentence.contains(" For a server speaks that "));
+    findings.controls = other_host(Some(failure(Hop::Inspector, Stage::Tls, kind())));
+    findings.controls.other_host.as_mut().unwrap().issuer = Some("CN=Corp CA".to_owned());
+    assert!(judge(&findings).sentence.contains(" For a box speaks that "));
 }
 
 #[test]

@@ -71,13 +71,17 @@ fn certificate(findings: &Findings, failure: &Failure, reason: CertificateFault)
     let detail = text(failure);
     let issuer = issuer(findings);
     let vendor = issuer.as_deref().and_then(vendors::by_issuer);
-    let right = super::is_right(findings);
+    // Another host's certificate is valid by our clock.
+    let right = super::is_right(findings) || for_this_host(findings);
     let judged = |code: Code| Judged::new(code).at(failure.hop).detail(detail.clone());
     match reason {
         CertificateFault::Expired | CertificateFault::NotYetValid if explained => {
             Judged::new(Code::ClockWrong)
         }
         CertificateFault::Expired if failure.hop == Hop::Inspector => judged(Code::CertExpired),
+        CertificateFault::Expired if !right && other_expired(findings) => {
+            judged(Code::CertExpired).at(Hop::RelayHost)
+        }
         CertificateFault::Expired => judged(Code::CertExpired).at(far_end(findings)),
         // Somebody else's clock says the same as ours.
         CertificateFault::NotYetValid if right && failure.hop == Hop::RelayHost => {
@@ -90,9 +94,34 @@ fn certificate(findings: &Findings, failure: &Failure, reason: CertificateFault)
             judged(Code::InspectorKnown).at(Hop::Inspector)
         }
         CertificateFault::UnknownIssuer if is_self_signed(failure) => judged(Code::SelfSigned),
-        CertificateFault::UnknownIssuer => judged(Code::InspectorUnknown),
+        CertificateFault::UnknownIssuer => {
+            judged(Code::InspectorUnknown).with("speaks", speaks(findings, issuer.as_deref()))
+        }
+        // What `openssl req -x509` makes is a root, too, and no server's.
+        CertificateFault::Other if is_self_signed(failure) => judged(Code::SelfSigned),
         CertificateFault::Other => judged(Code::CertOther),
     }
+}
+
+/// What another host's certificate says of an unknown issuer.
+fn speaks(findings: &Findings, issuer: Option<&str>) -> String {
+    let Some(other) = &findings.controls.other_host else { return String::new() };
+    if other.passed(Stage::Tls) && !other.inspected {
+        format!(" For a server speaks that {} shows a certificate that is trusted.", other.with)
+    } else if issuer.is_some() && other.issuer.as_deref() == issuer {
+        format!(" For a box speaks that {} shows one of the same issuer.", other.with)
+    } else {
+        String::new()
+    }
+}
+
+/// Two hosts do not forget to renew on one day: it is the clock.
+fn other_expired(findings: &Findings) -> bool {
+    let failure = findings.controls.other_host.as_ref().and_then(|other| other.failure.as_ref());
+    failure.is_some_and(|failure| {
+        let expired = CertificateFault::Expired;
+        matches!(failure.kind, HopErrorKind::Certificate { reason, .. } if reason == expired)
+    })
 }
 
 fn is_self_signed(failure: &Failure) -> bool {
@@ -162,9 +191,18 @@ pub(super) fn settings(findings: &Findings, failure: &Failure) -> Judged {
         HopErrorKind::GoAway { .. } => {
             Judged::new(Code::GoAway).at(far_end(findings)).detail(text(failure))
         }
-        HopErrorKind::Closed | HopErrorKind::Protocol(_) | HopErrorKind::Reset { .. } => {
-            Judged::new(Code::H2Closed).at(hop).detail(text(failure))
-        }
+        HopErrorKind::Protocol(_) => Judged::new(Code::H2Broken).at(hop).detail(text(failure)),
+        HopErrorKind::Closed | HopErrorKind::Reset { .. } => match late_alert(findings, failure) {
+            Some(alert) => Judged::new(Code::TlsAlert).at(far_end(findings)).detail(alert),
+            None => Judged::new(Code::H2Closed).at(hop).detail(text(failure)),
+        },
         _ => super::connect::unexplained(failure),
     }
+}
+
+/// In TLS 1.3 the server judges the client's certificate after the handshake (RFC 8446 §4.4.2.4),
+/// so its alert comes where SETTINGS should.
+fn late_alert(findings: &Findings, failure: &Failure) -> Option<String> {
+    let first = failure.cause.clone().filter(|cause| cause.contains("fatal alert"));
+    first.or_else(|| findings.controls.late_alert.clone())
 }

@@ -1,6 +1,5 @@
 //! What runs a connection until it ends: polls h2, sends PINGs, drops a dead path.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -45,7 +44,7 @@ pub(super) async fn drive<IO>(
             () = connection.wishes.abort.notified() => Some(None),
             () = connection.wishes.busy.notified() => None,
             () = connection.wishes.try_path.notified() => {
-                let alive = pong(driver.as_mut(), &mut pings, &connection.doubted).await;
+                let alive = pong(driver.as_mut(), &mut pings, &connection).await;
                 connection.wishes.tried.notify_waiters();
                 (!alive).then_some(None)
             }
@@ -53,7 +52,7 @@ pub(super) async fn drive<IO>(
                 if next_ping(&connection, ping) > Instant::now() {
                     continue;
                 }
-                let alive = pong(driver.as_mut(), &mut pings, &connection.doubted).await;
+                let alive = pong(driver.as_mut(), &mut pings, &connection).await;
                 (!alive).then_some(None)
             }
         };
@@ -80,7 +79,7 @@ fn next_ping(connection: &Connection, ping: Duration) -> Instant {
 async fn pong<F>(
     mut driver: Pin<&mut F>,
     pings: &mut Option<PingPong>,
-    doubted: &Cell<bool>,
+    connection: &Connection,
 ) -> bool
 where
     F: Future<Output = Result<(), h2::Error>>,
@@ -93,15 +92,17 @@ where
         if let Ok(pong) = timeout(DOUBT_AFTER, pong.as_mut()).await {
             return pong.is_ok();
         }
-        doubted.set(true);
-        matches!(timeout(PONG_WITHIN - DOUBT_AFTER, pong).await, Ok(Ok(_)))
+        connection.doubted.set(true);
+        let late = timeout(PONG_WITHIN - DOUBT_AFTER, pong).await;
+        connection.silent.set(late.is_err());
+        matches!(late, Ok(Ok(_)))
     };
     let alive = tokio::select! {
         _end = driver.as_mut() => false,
         alive = answer => alive,
     };
     if alive {
-        doubted.set(false);
+        connection.doubted.set(false);
     }
     alive
 }

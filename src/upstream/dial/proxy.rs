@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::blame;
 use super::rungs::{Shown, ends};
-use super::{Dialer, DialerError, Opened, Out, Transport, tcp};
+use super::{Dialer, DialerError, Opened, Out, Patience, Transport, tcp};
 use crate::config::material::ProxyMaterial;
 use crate::config::{Egress, EgressProxy};
 use crate::hop::{Fact, Finding, Hop, HopError, HopErrorKind, Observe, Stage};
@@ -113,8 +113,11 @@ impl Dialer {
         let mut order: Vec<_> = out.proxies.iter().collect();
         order.sort_by_key(|proxy| proxy.rests_until());
         let mut best: Option<HopError> = None;
-        for proxy in order {
-            let tried = self.open_through(out, proxy, reach, deadline, observe).await;
+        let last = order.len().saturating_sub(1);
+        for (place, proxy) in order.into_iter().enumerate() {
+            let Patience { connect, connect_elsewhere, .. } = self.patience;
+            let patience = if place < last { connect_elsewhere } else { connect };
+            let tried = self.open_through(out, proxy, reach, (deadline, patience), observe).await;
             let error = match tried {
                 Ok(opened) => {
                     proxy.works();
@@ -148,7 +151,7 @@ impl Dialer {
         out: &Out,
         proxy: &Proxy,
         reach: &Authority,
-        deadline: Instant,
+        (deadline, patience): (Instant, Duration),
         observe: &dyn Observe,
     ) -> Result<Opened, HopError> {
         let key = (out.egress.name.clone(), proxy.authority.clone());
@@ -161,7 +164,7 @@ impl Dialer {
         loop {
             let (mut transport, local, peer) = self.link(out, proxy, deadline, observe).await?;
             let began = Instant::now();
-            let until = deadline.min(began + self.patience.connect);
+            let until = deadline.min(began + patience);
             let attempt = if proxy.auth.is_some() {
                 let waiting = self.latches.attempt(key.clone(), proxy.digest);
                 let waited = timeout_at(until, waiting).await.map_err(|_elapsed| silent())?;

@@ -342,6 +342,28 @@ async fn silence_ends_with_the_stages_own_deadline() {
     );
 }
 
+/// A hung proxy leaves time for the next one; the last one may use what is left.
+#[tokio::test]
+async fn the_last_proxy_has_more_time_for_connect() {
+    let ca = Ca::new("Test Root");
+    let hung = [TcpListener::bind("127.0.0.1:0").await, TcpListener::bind("127.0.0.1:0").await];
+    let hung = hung.map(|bound| bound.unwrap());
+    let addresses = hung.each_ref().map(|listener| listener.local_addr().unwrap());
+    let (short, long) = (Duration::from_millis(30), Duration::from_millis(300));
+    let patience = Patience { connect: long, connect_elsewhere: short, ..Patience::TRAFFIC };
+    let dialer = Setup::proxied(&ca, &addresses).dialer().with_patience(patience);
+    let began = Instant::now();
+    let error = within(dialer.dial(&target("origin.example", Offer::H2), &Unobserved)).await;
+    assert_eq!(error.unwrap_err().kind, HopErrorKind::Timeout);
+    assert!(began.elapsed() >= short + long);
+    let patience = Patience { whole: short, ..patience };
+    let dialer = Setup::proxied(&ca, &addresses).dialer().with_patience(patience);
+    let began = Instant::now();
+    let error = within(dialer.dial(&target("origin.example", Offer::H2), &Unobserved)).await;
+    assert_eq!(error.unwrap_err().stage, Stage::Connect);
+    assert!(began.elapsed() < long, "the whole is bounded");
+}
+
 #[tokio::test]
 async fn proxies_are_tried_in_order_and_a_failed_one_rests() {
     let ca = Ca::new("Test Root");
@@ -539,8 +561,11 @@ fn f2_another_port_is_no_chance_for_refused_credentials() {
 
 #[test]
 fn stages_fit_into_a_push() {
-    let Patience { resolve, tcp, proxy_tls, connect, tls } = Patience::TRAFFIC;
-    assert!(resolve + tcp + proxy_tls + connect + tls < Duration::from_secs(7));
+    let Patience { resolve, tcp, proxy_tls, connect, connect_elsewhere, tls, whole } =
+        Patience::TRAFFIC;
+    assert!(whole < Duration::from_secs(7));
+    assert!(tcp + connect < whole && tcp + tls < whole);
+    assert!(resolve + tcp + proxy_tls + connect_elsewhere * 2 < Duration::from_secs(8));
 }
 
 #[test]

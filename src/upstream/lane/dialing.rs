@@ -1,5 +1,6 @@
 //! How a lane gets connections: when the book says so, within the budget, port by port.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,13 +10,44 @@ use super::book::Dial;
 use super::wire::Wire;
 use super::{DOWN_FOR_LONG, DialOrigin, Lane, LaneCounters};
 use crate::config::{Protocol, Scheme};
-use crate::hop::{Hop, HopError, HopErrorKind, Stage, Unobserved};
+use crate::hop::{Finding, Hop, HopError, HopErrorKind, Observe, Stage, Unobserved};
 use crate::upstream::dial::{Target, another_port_may_do};
 use crate::upstream::tls::Offer;
 use crate::upstream::{connection, http1};
 
-/// A dial ends by this, whatever the stages allow: above the longest honest sum of them.
+/// A dial ends by this, whatever the dialer's patience is: above the longest honest one.
 const DIAL_WITHIN: Duration = Duration::from_secs(10);
+
+/// How far the dial under way has come: whoever waits in vain is told where it stands.
+#[derive(Debug, Default)]
+pub(super) struct Climb {
+    passed: Cell<Option<Stage>>,
+}
+
+impl Climb {
+    /// The rung that a dial is at, and who it waits for there.
+    pub(super) fn stands_at(&self, proxied: bool) -> (Hop, Stage) {
+        let beyond = |direct| if proxied { Hop::BeyondProxy } else { direct };
+        match self.passed.get() {
+            None | Some(Stage::Queue) => (Hop::Resolver, Stage::Resolve),
+            Some(Stage::Resolve) if proxied => (Hop::ToProxy, Stage::Tcp),
+            Some(Stage::Resolve) => (Hop::Network, Stage::Tcp),
+            Some(Stage::Tcp) if proxied => (Hop::BeyondProxy, Stage::Connect),
+            Some(Stage::ProxyTls) => (Hop::BeyondProxy, Stage::Connect),
+            Some(Stage::Tcp | Stage::Connect) => (beyond(Hop::Network), Stage::Tls),
+            Some(Stage::Tls | Stage::Alpn) => (beyond(Hop::Origin), Stage::Settings),
+            Some(Stage::Settings | Stage::Ping | Stage::Request) => {
+                (beyond(Hop::Origin), Stage::Queue)
+            }
+        }
+    }
+}
+
+impl Observe for Climb {
+    fn passed(&self, finding: Finding) {
+        self.passed.set(Some(finding.stage));
+    }
+}
 
 impl<D: DialOrigin> Lane<D> {
     pub(super) fn dial_if_wanted(self: &Rc<Self>) {
@@ -120,6 +152,8 @@ impl<D: DialOrigin> Lane<D> {
                 }
                 Err(error) => {
                     let elsewhere = another_port_may_do(&error);
+                    // Whoever waits in vain for the next port is told of this one.
+                    *self.last_error.borrow_mut() = Some(error.share());
                     let first_error = failed.get_or_insert(error);
                     if !elsewhere {
                         return Err(first_error.share());
@@ -151,7 +185,8 @@ impl<D: DialOrigin> Lane<D> {
             relay_next_hop: self.target.relay_next_hop,
             deadline: Instant::now() + DIAL_WITHIN,
         };
-        let (io, facts) = self.dialer.dial_origin(&target, &Unobserved).await?;
+        self.climb.passed.set(None);
+        let (io, facts) = self.dialer.dial_origin(&target, &self.climb).await?;
         let id = LaneCounters::bump(&self.counters.next_connection);
         let lane = Rc::downgrade(self);
         let changed = Rc::new(move || {
@@ -204,4 +239,30 @@ pub(super) fn is_definitive(kind: &HopErrorKind) -> bool {
 pub(super) fn jitter() -> f64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     f64::from(now.map_or(0, |now| now.subsec_nanos()) % 1_000_000) / 1_000_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hop::Fact;
+
+    #[test]
+    fn whoever_waits_in_vain_is_told_where_the_dial_stands() {
+        let climb = Climb::default();
+        assert_eq!(climb.stands_at(true), (Hop::Resolver, Stage::Resolve));
+        for (passed, proxied, stands) in [
+            (Stage::Resolve, true, (Hop::ToProxy, Stage::Tcp)),
+            (Stage::Resolve, false, (Hop::Network, Stage::Tcp)),
+            (Stage::Tcp, true, (Hop::BeyondProxy, Stage::Connect)),
+            (Stage::Tcp, false, (Hop::Network, Stage::Tls)),
+            (Stage::ProxyTls, true, (Hop::BeyondProxy, Stage::Connect)),
+            (Stage::Connect, true, (Hop::BeyondProxy, Stage::Tls)),
+            (Stage::Alpn, true, (Hop::BeyondProxy, Stage::Settings)),
+            (Stage::Alpn, false, (Hop::Origin, Stage::Settings)),
+        ] {
+            let fact = Fact::Settings(Vec::new());
+            climb.passed(Finding { stage: passed, took: Duration::ZERO, fact });
+            assert_eq!(climb.stands_at(proxied), stands, "{passed} {proxied}");
+        }
+    }
 }

@@ -99,6 +99,15 @@ impl<D: DialOrigin> Lane<D> {
         let down = self.book.borrow().connections() == 0;
         match self.last_error.borrow().as_ref() {
             Some(error) if down => error.share(),
+            None if down && self.book.borrow().dialing() > 0 => {
+                let proxied = self.dialer.is_proxied(&self.target.egress);
+                let (hop, stage) = self.climb.stands_at(proxied);
+                HopError::new(hop, stage, HopErrorKind::Timeout)
+            }
+            // Nothing was dialled and nothing failed: the budget held it back.
+            None if down => {
+                HopError::new(Hop::RelayHost, Stage::Queue, HopErrorKind::BudgetExhausted)
+            }
             Some(_) | None => HopError::new(Hop::Origin, Stage::Queue, HopErrorKind::Timeout),
         }
     }

@@ -23,6 +23,7 @@ enum Treat {
     GoAwayThenAnswer,
     GoAwayZero,
     Kill,
+    Mute,
     Refuse,
     Slow(Duration),
     Stall,
@@ -56,9 +57,13 @@ impl Origin {
     }
 
     async fn serve(self: Rc<Self>, mut io: DuplexStream) {
-        if (self.script)(0) == Treat::GoAwayZero {
+        let first = (self.script)(0);
+        if first == Treat::GoAwayZero || first == Treat::Mute {
             // SETTINGS at once, GOAWAY that names no stream once the push came.
             io.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+            if first == Treat::Mute {
+                return std::future::pending().await;
+            }
             sleep(Duration::from_millis(10)).await;
             let away = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
             return io.write_all(&away).await.unwrap();
@@ -75,6 +80,7 @@ impl Origin {
                 Treat::GoAwayThenAnswer => connection.graceful_shutdown(),
                 Treat::Answer(_)
                 | Treat::GoAwayZero
+                | Treat::Mute
                 | Treat::Refuse
                 | Treat::Slow(_)
                 | Treat::Stall => {}
@@ -106,7 +112,7 @@ impl Origin {
                 200
             }
             Treat::Stall => std::future::pending().await,
-            Treat::GoAwayZero | Treat::Kill => return,
+            Treat::GoAwayZero | Treat::Kill | Treat::Mute => return,
         };
         self.open.set(self.open.get() - 1);
         let answer = http::Response::builder().status(status).header("apns-id", "x");
@@ -148,6 +154,10 @@ impl DialOrigin for Dialer {
             took: Duration::ZERO,
         };
         Ok((ours, facts))
+    }
+
+    fn is_proxied(&self, _egress: &EgressName) -> bool {
+        false
     }
 }
 
@@ -310,6 +320,35 @@ fn a_slow_origin_does_not_hold_a_cold_burst_behind_its_first_answer() {
         let lanes = lanes(&origin, LIMITS);
         let results = send_all(&lanes, pushes(100)).await;
         assert!(results.iter().all(Result::is_ok), "{results:?}");
+    });
+}
+
+#[test]
+fn a_path_that_went_dead_is_not_called_closed_by_the_peer() {
+    run(async {
+        let origin = Origin::new(1000, |_| Treat::Mute);
+        let lanes = lanes(&origin, LIMITS);
+        let results = send_all(&lanes, pushes(1)).await;
+        let Err(unanswered) = &results[0] else { panic!("{results:?}") };
+        assert_eq!(unanswered.delivery, Delivery::Unknown);
+        assert_eq!(unanswered.cause.kind, HopErrorKind::Timeout);
+    });
+}
+
+#[test]
+fn what_the_dial_budget_holds_back_is_told_so() {
+    run(async {
+        let origin = Origin::new(1000, |_| Treat::Answer(403));
+        let lanes = lanes(&origin, LIMITS);
+        let made_up = (0..60).map(|number| push(number, &format!("KEY{number}"))).collect();
+        let results = send_all(&lanes, made_up).await;
+        let held: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+        assert!(!held.is_empty(), "{} dials", origin.dials.get());
+        for unanswered in held {
+            let cause = unanswered.cause;
+            assert_eq!((cause.hop, cause.stage), (Hop::RelayHost, Stage::Queue), "{cause}");
+            assert_eq!(unanswered.delivery, Delivery::NotSent);
+        }
     });
 }
 

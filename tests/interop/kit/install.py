@@ -31,6 +31,8 @@ PACKAGES = {
     "dnsmasq-base": "/usr/sbin/dnsmasq",
     "haproxy": "/usr/sbin/haproxy",
     "tinyproxy-bin": "/usr/bin/tinyproxy",
+    "nginx-light": "/usr/sbin/nginx",
+    "libfaketime": "/usr/lib/*/faketime/libfaketime.so.1",
     "krb5-kdc": "/usr/sbin/krb5kdc",
     "krb5-admin-server": "/usr/sbin/kadmin.local",
     "krb5-user": "/usr/bin/kinit",
@@ -46,6 +48,9 @@ FEATURES = {
 PYPI = ["aioapns==4.0", "h2==4.4.1", "httpx[http2]==0.28.1", "pyspnego==0.12.4"]
 MITMPROXY = "mitmproxy==11.0.2"
 NODE_APN = "@parse/node-apn@8.1.0"
+# What only the nightly look at the pages needs.
+PAGES = ["axe-core@4.14.1", "puppeteer-core@24.43.1"]
+PAGES_MODULES = CACHE / "pages" / "node_modules"
 
 
 def _run(command, **options):
@@ -121,11 +126,24 @@ def python():
 
 def node():
     """npm packages."""
-    path, digest, current = _stamp("node", NODE_APN)
+    _npm("node", [NODE_APN])
+
+
+def pages():
+    """A browser, and axe-core for it."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        debian({"chromium": "/usr/bin/chromium"})
+        _npm("pages", PAGES)
+
+
+def _npm(folder, packages):
+    path, digest, current = _stamp(folder, *packages)
     if not current:
-        (CACHE / "node").mkdir(exist_ok=True)
+        (CACHE / folder).mkdir(exist_ok=True)
         _run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix",
-              CACHE / "node", NODE_APN])
+              CACHE / folder, *packages])
         path.write_text(digest)
 
 

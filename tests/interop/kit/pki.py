@@ -16,13 +16,13 @@ def _openssl(*arguments, stdin=None):
 class Authority:
     """A root that signs leaves; `root` is the certificate to trust."""
 
-    def __init__(self, directory, name):
+    def __init__(self, directory, name, subject=None):
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.root, self.key = directory / f"{name}.pem", directory / f"{name}.key"
         new_key(self.key)
         _openssl("req", "-x509", "-new", "-key", self.key, "-sha256", "-days", "30",
-                 "-subj", f"/O=Laboratory/CN={name}", "-out", self.root,
+                 "-subj", subject or f"/O=Laboratory/CN={name}", "-out", self.root,
                  "-addext", "basicConstraints=critical,CA:TRUE",
                  "-addext", "keyUsage=critical,keyCertSign,cRLSign")
 

@@ -93,7 +93,7 @@ impl Case {
         self.path(name)
     }
 
-    fn file_arg(mut self, option: &str, name: &str, text: &str) -> Self {
+    pub(crate) fn file_arg(mut self, option: &str, name: &str, text: &str) -> Self {
         let path = self.file(name, text);
         self.args.push(option.into());
         self.args.push(path.into());

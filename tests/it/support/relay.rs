@@ -190,6 +190,11 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
+    /// A file of its folder.
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
     /// What it logged so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("relay.log")).unwrap_or_default()
