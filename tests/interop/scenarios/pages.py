@@ -4,13 +4,13 @@ import subprocess
 
 from kit import install
 from kit.lab import expect
-from kit.peers import PROXY_HOST
-from kit.pki import APNS_HOST
+from kit.peers import PROXY_HOST, Origin, Squid
+from kit.pki import APNS_HOST, World
 from kit.registry import several
 from kit.relay import Relay, build, proxies
 from kit.senders import CLIENTS
 
-from .probe import _filter, _Path
+from .placements import corporate_names
 
 
 def _healthy(squid, world):
@@ -34,18 +34,28 @@ def pages(lab, case):
     """The probe's report and the status page pass axe-core in both colour schemes and two widths."""
     prepare, said = case
     install.pages()
-    path = _Path(lab, prepare)
+    world, machines = World(lab), lab.corporate()
+    host, proxy, far = machines["pre"], machines["proxy"], machines["origin"]
+    corporate_names(host, {proxy: PROXY_HOST})
+    proxy.hosts({APNS_HOST: far.address})
+    squid = Squid(proxy)
+    prepare(squid, world)
+    squid.start()
+    Origin(far, world)
     if said == "beyond-proxy":
-        _filter(path.far, 443, "drop")
-    report = path.host.directory / "egress.html"
-    path.host.run([build(), "probe", "--proxy", f"http://{PROXY_HOST}:3128", "--roots",
-                   path.world.root, "--report", report, APNS_HOST], check=False)
+        rules = far.directory / "rules.nft"
+        rules.write_text("table inet pages {\n  chain i { type filter hook input priority 0;\n"
+                         "    tcp dport 443 drop;\n  }\n}\n")
+        far.run(["nft", "-f", rules])
+    report = host.directory / "egress.html"
+    host.run([build(), "probe", "--proxy", f"http://{PROXY_HOST}:3128", "--roots",
+                   world.root, "--report", report, APNS_HOST], check=False)
     expect(said in report.read_text(), f"not the page of this case: {report.read_text()}")
     looked = [report]
     if said == "OK":
-        egress = proxies(f"http://{PROXY_HOST}:3128", roots=path.world.root)
-        relay = Relay(path.host, egress).certificates().start()
-        page = path.host.directory / "status.html"
+        egress = proxies(f"http://{PROXY_HOST}:3128", roots=world.root)
+        relay = Relay(host, egress).certificates().start()
+        page = host.directory / "status.html"
         page.write_text(relay.connect("/"))
         looked.append(page)
     done = subprocess.run(["node", CLIENTS / "pages.js", install.PAGES_MODULES, *looked],
