@@ -4,13 +4,34 @@ import subprocess
 
 from kit import install
 from kit.lab import expect
-from kit.peers import PROXY_HOST
-from kit.pki import APNS_HOST
+from kit.peers import PROXY_HOST, Origin, Squid
+from kit.pki import APNS_HOST, World
 from kit.registry import several
 from kit.relay import Relay, build, proxies
 from kit.senders import CLIENTS
 
-from .probe import _filter, _Path
+from .placements import corporate_names
+
+
+class _Path:
+    """relay host -> Squid -> origin."""
+
+    def __init__(self, lab, prepare):
+        self.world = World(lab)
+        machines = lab.corporate()
+        self.host, self.proxy, self.far = machines["pre"], machines["proxy"], machines["origin"]
+        corporate_names(self.host, {self.proxy: PROXY_HOST})
+        self.proxy.hosts({APNS_HOST: self.far.address})
+        squid = Squid(self.proxy)
+        prepare(squid, self.world)
+        squid.start()
+        Origin(self.far, self.world)
+
+
+def _dropped(machine, port):
+    """A firewall that drops what comes to this port."""
+    machine.run(["nft", "-f", "-"], stdin="table inet probe {\n  chain i { type filter hook input "
+                f"priority 0;\n    tcp dport {port} drop;\n  }}\n}}\n")
 
 
 def _healthy(squid, world):
@@ -36,7 +57,7 @@ def pages(lab, case):
     install.pages()
     path = _Path(lab, prepare)
     if said == "beyond-proxy":
-        _filter(path.far, 443, "drop")
+        _dropped(path.far, 443)
     report = path.host.directory / "egress.html"
     path.host.run([build(), "probe", "--proxy", f"http://{PROXY_HOST}:3128", "--roots",
                    path.world.root, "--report", report, APNS_HOST], check=False)
