@@ -356,13 +356,12 @@ impl fmt::Display for HopErrorKind {
                 "the proxy wants authentication ({}) and none is configured",
                 refusal.offered.join(", ")
             ),
-            Self::CredentialsRefused(refusal) => write!(
-                f,
-                "the proxy refused the credentials: {} {} (offers {})",
-                refusal.status,
-                refusal.reason,
-                refusal.offered.join(", ")
-            ),
+            Self::CredentialsRefused(refusal) => {
+                let (status, reason) = (refusal.status, &refusal.reason);
+                write!(f, "the proxy refused the credentials: {status} {reason}")?;
+                let offered = refusal.offered.join(", ");
+                if offered.is_empty() { Ok(()) } else { write!(f, " (offers {offered})") }
+            }
             Self::CredentialsUnusable(why) => f.write_str(why),
             Self::Draining => f.write_str("the relay is shutting down"),
             Self::ForeignAnswer { status, content_type, by } => write!(

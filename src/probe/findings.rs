@@ -42,6 +42,30 @@ pub struct Findings {
     pub controls: Controls,
 }
 
+impl Findings {
+    /// Nothing is known yet but where it shall lead.
+    pub fn of(origin: Authority) -> Self {
+        Self {
+            origin,
+            proxy: None,
+            credentials: false,
+            pinned: false,
+            h2_only: false,
+            servers: None,
+            addresses: None,
+            shown: None,
+            alpn: None,
+            ping: None,
+            answer: None,
+            idle: None,
+            skew: None,
+            timed_by: None,
+            failure: None,
+            controls: Controls::default(),
+        }
+    }
+}
+
 /// A certificate that was shown in a handshake that succeeded.
 #[derive(Debug, Clone, Default)]
 pub struct Shown {

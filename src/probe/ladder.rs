@@ -12,7 +12,7 @@ use super::Wishes;
 use super::address::Class;
 use super::ask::Ask;
 use super::clock;
-use super::findings::{Answer, Controls, Failure, Findings, Shown};
+use super::findings::{Answer, Failure, Findings, Shown};
 use super::ground::Ground;
 use super::rung::{Outcome, Recorder, millis};
 use crate::config::{Egress, EgressName, NextHop, Protocol, Route, RouteHost, Scheme};
@@ -116,22 +116,11 @@ pub fn unclimbed(egress: Option<&Egress>, aim: &Aim) -> Findings {
     let proxy = egress.and_then(|egress| egress.proxies.first());
     let pins = egress.map(|egress| &egress.connect_to);
     Findings {
-        origin: aim.origin.clone(),
         proxy: proxy.map(|proxy| proxy.authority.clone()),
         credentials: proxy.is_some_and(|proxy| proxy.credentials.is_some()),
         pinned: pins.is_some_and(|pins| pins.contains_key(&aim.origin)),
         h2_only: aim.h2_only,
-        servers: None,
-        addresses: None,
-        shown: None,
-        alpn: None,
-        ping: None,
-        answer: None,
-        idle: None,
-        skew: None,
-        timed_by: None,
-        failure: None,
-        controls: Controls::default(),
+        ..Findings::of(aim.origin.clone())
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use self::changes::{Sent, changes};
 use self::way::Way;
 use super::codes::Code;
-use super::findings::{Controls, Findings};
+use super::findings::Findings;
 use super::report::{Report, TargetReport};
 use super::rung::{Outcome, Recorder, millis};
 use super::unit::{Environment, without_user};
@@ -75,7 +75,7 @@ pub async fn probe(sender: &Sender) -> Report {
     let origin = Authority::new(sender.host.clone(), 443);
     let Ended(code, mut filled) = climb(sender, &recorder).await;
     filled.push(("control", sender.relay.to_string()));
-    let findings = blank(origin.clone());
+    let findings = Findings::of(origin.clone());
     let verdict: Verdict = verdict::said(&findings, code, filled);
     let mut rungs = recorder.finish(&findings, super::hop_of(verdict.hop), None);
     // A sender's ladder has three rungs of its own and no more.
@@ -312,26 +312,5 @@ fn told(
         Ended::detail(Code::ThroughOk, format!("{protocol} arrives{changed}"))
     } else {
         Ended::detail(Code::ThroughHttp1, format!("{protocol}{changed}"))
-    }
-}
-
-fn blank(origin: Authority) -> Findings {
-    Findings {
-        origin,
-        proxy: None,
-        credentials: false,
-        pinned: false,
-        h2_only: false,
-        servers: None,
-        addresses: None,
-        shown: None,
-        alpn: None,
-        ping: None,
-        answer: None,
-        idle: None,
-        skew: None,
-        timed_by: None,
-        failure: None,
-        controls: Controls::default(),
     }
 }

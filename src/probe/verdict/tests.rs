@@ -6,22 +6,11 @@ use crate::probe::findings::{Answer, Controls, Shown, Tried};
 
 fn base(proxied: bool) -> Findings {
     Findings {
-        origin: "api.push.apple.com:443".parse().unwrap(),
         proxy: proxied.then(|| "proxy.corp.example:3128".parse().unwrap()),
-        credentials: false,
-        pinned: false,
         h2_only: true,
         servers: Some("192.0.2.53:53".to_owned()),
         addresses: Some(("17.188.143.34".to_owned(), Class::Public)),
-        shown: None,
-        alpn: None,
-        ping: None,
-        answer: None,
-        idle: None,
-        skew: None,
-        timed_by: None,
-        failure: None,
-        controls: Controls::default(),
+        ..Findings::of("api.push.apple.com:443".parse().unwrap())
     }
 }
 

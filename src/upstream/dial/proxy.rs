@@ -264,6 +264,11 @@ impl Talk<'_> {
                     return Ok(Said::Opened(early));
                 }
                 Answer::Refused(refused) if refused.refusal.status == 407 => refused,
+                // tinyproxy's word for a wrong password; without latching every dial tries it.
+                Answer::Refused(refused) if refused.refusal.status == 401 && value.is_some() => {
+                    attempt.into_iter().for_each(Attempt::refused);
+                    return Err(credentials_refused(*refused));
+                }
                 Answer::Refused(refused) => return Err(blame::refusal(refused.refusal)),
             };
             match self.next_leg(&mut legs, &refused).await? {
@@ -283,9 +288,7 @@ impl Talk<'_> {
                     repeated = Some(refused);
                 }
                 Next::Refused => {
-                    if let Some(attempt) = attempt {
-                        attempt.refused();
-                    }
+                    attempt.into_iter().for_each(Attempt::refused);
                     return Err(credentials_refused(*refused));
                 }
             }

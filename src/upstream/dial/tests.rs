@@ -416,6 +416,26 @@ async fn connect_goes_by_name_and_a_pin_is_connected_by_its_own() {
     }
 }
 
+/// tinyproxy answers 407 to no password and 401 to a wrong one.
+#[tokio::test]
+async fn f2_a_401_to_credentials_is_a_refusal_of_them() {
+    let ca = Ca::new("Test Root");
+    let proxy = scripted(vec![vec!["HTTP/1.1 401 Unauthorized\r\n\r\n"]; 9]).await;
+    let mut setup = Setup::proxied(&ca, &[proxy.address]);
+    let target = target("origin.example", Offer::H2);
+    let without = within(setup.dialer().dial(&target, &Unobserved)).await.unwrap_err();
+    assert!(matches!(without.kind, HopErrorKind::ProxyRefused(refusal) if refusal.status == 401));
+    setup.credentials(ProxyCredentials::Basic(account("svc")), "wrong");
+    let dialer = setup.dialer();
+    for _ in 0..2 {
+        let error = within(dialer.dial(&target, &Unobserved)).await.unwrap_err();
+        assert!(matches!(error.kind, HopErrorKind::CredentialsRefused(_)), "{error}");
+    }
+    let error = within(dialer.dial(&target, &Unobserved)).await.unwrap_err();
+    assert_eq!(error.kind, HopErrorKind::CredentialsLatched);
+    assert_eq!(proxy.requests().len(), 3, "a latched proxy was asked");
+}
+
 /// F2: Basic goes with the first CONNECT, and two refusals latch.
 #[tokio::test]
 async fn f2_refused_credentials_latch_and_the_offer_is_named() {
