@@ -1,0 +1,28 @@
+//! How lanes begin and end: nothing stays behind, nobody waits for a turn that nobody gives.
+
+use super::*;
+
+/// A push that comes back between two tries is on no connection; meanwhile a reload ends its lane.
+#[test]
+fn a_lane_that_was_given_up_under_a_push_leaves_no_connection_behind() {
+    run(async {
+        let origin = Origin::new(1000, |_| Treat::Answer(200));
+        origin.refuses.set(2);
+        let lanes = lanes(&origin, LIMITS);
+        let sending = {
+            let lanes = lanes.clone();
+            tokio::task::spawn_local(async move { lanes.send(&push(1, "KEY")).await })
+        };
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!((origin.dials.get(), origin.refuses.get()), (1, 0));
+        let same = lanes.wiring.borrow().egress.clone();
+        lanes.rewire(Wiring {
+            dialer: Rc::new(Dialer(origin.clone())),
+            egress: same,
+            identities: Vec::new(),
+        });
+        assert!(sending.await.unwrap().is_ok());
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!((origin.dials.get(), origin.alive.get()), (2, 0));
+    });
+}
