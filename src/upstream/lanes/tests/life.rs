@@ -26,3 +26,28 @@ fn a_lane_that_was_given_up_under_a_push_leaves_no_connection_behind() {
         assert_eq!((origin.dials.get(), origin.alive.get()), (2, 0));
     });
 }
+
+/// Eight credentials of one sender take all its lanes, and none of them ever dials again.
+#[test]
+fn who_waits_for_a_lane_is_called_when_those_before_it_have_left() {
+    run(async {
+        let origin = Origin::new(1000, |_| Treat::Answer(200));
+        origin.dial_fails.set(1000);
+        let lanes = lanes(&origin, LIMITS);
+        let soon = Instant::now() + Duration::from_secs(1);
+        let before: Vec<_> = (0..UNPROVEN_OF_A_SENDER)
+            .map(|number| Push { deadline: soon, ..push(number, &format!("KEY{number}")) })
+            .collect();
+        let waiting = {
+            let lanes = lanes.clone();
+            tokio::task::spawn_local(async move {
+                tokio::task::yield_now().await;
+                lanes.send(&push(9, "LAST")).await
+            })
+        };
+        assert!(send_all(&lanes, before).await.iter().all(Result::is_err));
+        origin.dial_fails.set(0);
+        let answered = waiting.await.unwrap();
+        assert!(answered.is_ok(), "{answered:?}");
+    });
+}
