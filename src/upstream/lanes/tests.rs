@@ -45,6 +45,8 @@ struct Origin {
     refuses: Cell<usize>,
     /// Connections that stand.
     alive: Cell<usize>,
+    /// What the last dial was to show.
+    shown: RefCell<Option<Arc<Identity>>>,
 }
 
 impl Origin {
@@ -61,6 +63,7 @@ impl Origin {
             most_open: Cell::new(0),
             refuses: Cell::new(0),
             alive: Cell::new(0),
+            shown: RefCell::default(),
         })
     }
 
@@ -147,6 +150,7 @@ impl DialOrigin for Dialer {
     ) -> Result<(DuplexStream, DialFacts), HopError> {
         let origin = self.0.clone();
         origin.ports.borrow_mut().push(target.port);
+        origin.shown.borrow_mut().clone_from(&target.identity);
         if origin.closed_port.get() == target.port {
             return Err(HopError::new(Hop::Network, Stage::Tcp, HopErrorKind::Timeout));
         }
@@ -233,7 +237,7 @@ fn lanes(origin: &Rc<Origin>, limits: LaneLimits) -> Rc<Lanes<Dialer>> {
     Lanes::new(Wiring {
         dialer: Rc::new(Dialer(origin.clone())),
         egress: BTreeMap::from([(name, Arc::new(egress))]),
-        identities: Vec::new(),
+        identities: BTreeMap::new(),
     })
 }
 
@@ -243,7 +247,6 @@ fn push(number: usize, key: &str) -> Push {
     Push {
         host: route.hosts[0].clone(),
         route,
-        route_index: 0,
         sender: [10, 0, 0, 1].into(),
         request: http::Request::post(uri).body(Bytes::from_static(b"{}")).unwrap(),
         credential: Some(Credential { team: "TEAM".into(), key: key.into() }),
