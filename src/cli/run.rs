@@ -119,8 +119,9 @@ async fn serve(config: Config, material: Material, dropped: Dropped) -> Result<b
     };
     announce(&running.addresses, admin_address)?;
     let patrol = tokio::task::spawn_local(running.patrol().run());
-    control(&mut running, &path, &mut signals).await;
+    let ended = control(&mut running, &path, &mut signals).await;
     patrol.abort();
+    ended?;
     // A successor may bind at once, the admin port too.
     stop_admin.notify_one();
     if let Some(task) = admin_task {
@@ -197,8 +198,13 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Until SIGTERM.
-async fn control(running: &mut Running, path: &Path, signals: &mut Signals) {
+/// Until SIGTERM, or until there is nothing left to control: whoever started the process shall
+/// start it again.
+async fn control(
+    running: &mut Running,
+    path: &Path,
+    signals: &mut Signals,
+) -> Result<(), StartError> {
     let mut seen = Fingerprints::of(&running.loaded().config);
     let mut watch = ticks(WATCH);
     let mut renew = ticks(RENEW);
@@ -207,7 +213,7 @@ async fn control(running: &mut Running, path: &Path, signals: &mut Signals) {
     loop {
         tokio::select! {
             request = signals.next() => match request {
-                Request::Stop => return,
+                Request::Stop => return Ok(()),
                 Request::Reload => {
                     tell(&[NotifyState::Reloading]);
                     match Config::load(path) {
@@ -227,8 +233,9 @@ async fn control(running: &mut Running, path: &Path, signals: &mut Signals) {
                 }
             }
             _ = renew.tick() => running.renew(),
+            () = running.ended() => return Err(StartError::Ended),
             _ = pat.tick() => {
-                if watchdog.is_some() {
+                if watchdog.is_some() && running.answers().await {
                     tell(&[NotifyState::Watchdog]);
                 }
             }
