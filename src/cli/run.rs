@@ -49,10 +49,12 @@ pub struct Args {
 /// Runs `run`.
 pub fn run(args: Args) -> ExitCode {
     let loaded = Config::load(&args.config).and_then(|config| {
+        // Before they are read: what changes meanwhile is read again.
+        let seen = Fingerprints::of(&config);
         let material = Material::load(&config)?;
-        Ok((config, material))
+        Ok((config, material, seen))
     });
-    let (config, material) = match loaded {
+    let (config, material, seen) = match loaded {
         Ok(loaded) => loaded,
         Err(invalid) => return refused(&invalid),
     };
@@ -71,7 +73,7 @@ pub fn run(args: Args) -> ExitCode {
         .and_then(|runtime| {
             // Ladders are climbed on this thread too.
             let tasks = tokio::task::LocalSet::new();
-            tasks.block_on(&runtime, serve(config, material, dropped))
+            tasks.block_on(&runtime, serve(config, material, seen, dropped))
         });
     let code = match served {
         Ok(true) => ExitCode::SUCCESS,
@@ -106,7 +108,12 @@ fn inherited() -> Inherited {
     (0..passed.len()).filter_map(|at| passed.take_tcp_listener(at).ok().flatten()).collect()
 }
 
-async fn serve(config: Config, material: Material, dropped: Dropped) -> Result<bool, StartError> {
+async fn serve(
+    config: Config,
+    material: Material,
+    seen: Fingerprints,
+    dropped: Dropped,
+) -> Result<bool, StartError> {
     let mut signals = Signals::new()?;
     let path = config.path.clone();
     let mut running = App::bind(config, material, inherited())?.start(dropped)?;
@@ -119,7 +126,7 @@ async fn serve(config: Config, material: Material, dropped: Dropped) -> Result<b
     };
     announce(&running.addresses, admin_address)?;
     let patrol = tokio::task::spawn_local(running.patrol().run());
-    let ended = control(&mut running, &path, &mut signals).await;
+    let ended = control(&mut running, &path, seen, &mut signals).await;
     patrol.abort();
     ended?;
     // A successor may bind at once, the admin port too.
@@ -203,9 +210,9 @@ fn tell(states: &[NotifyState<'_>]) {
 async fn control(
     running: &mut Running,
     path: &Path,
+    mut seen: Fingerprints,
     signals: &mut Signals,
 ) -> Result<(), StartError> {
-    let mut seen = Fingerprints::of(&running.loaded().config);
     let mut watch = ticks(WATCH);
     let mut renew = ticks(RENEW);
     let watchdog = sd_notify::watchdog_enabled();
@@ -217,10 +224,14 @@ async fn control(
                 Request::Reload => {
                     tell(&[NotifyState::Reloading]);
                     match Config::load(path) {
-                        Ok(config) => reload(running, config, "relay.yaml").await,
+                        Ok(config) => {
+                            let before = Fingerprints::of(&config);
+                            if reload(running, config, "relay.yaml").await {
+                                seen = before;
+                            }
+                        }
                         Err(invalid) => kept(running, &invalid),
                     }
-                    seen = Fingerprints::of(&running.loaded().config);
                     tell(&[NotifyState::Ready]);
                 }
             },
@@ -250,15 +261,19 @@ fn ticks(every: Duration) -> tokio::time::Interval {
     ticks
 }
 
-async fn reload(running: &mut Running, config: Config, what: &str) {
+async fn reload(running: &mut Running, config: Config, what: &str) -> bool {
     let material = match Material::load(&config) {
         Ok(material) => material,
-        Err(invalid) => return kept(running, &invalid),
+        Err(invalid) => {
+            kept(running, &invalid);
+            return false;
+        }
     };
     let loaded = running.loaded();
     let fixed = until_restart((&loaded.config, &loaded.material), (&config, &material)).join(", ");
     let done = running.reload(config, material).await;
-    running.metrics.reloaded(done.is_ok());
+    let taken = done.is_ok();
+    running.metrics.reloaded(taken);
     match done {
         Ok(()) => {
             tracing::info!(what, "reloaded");
@@ -271,6 +286,7 @@ async fn reload(running: &mut Running, config: Config, what: &str) {
             tracing::error!(%error, cause, "not reloaded; the old configuration goes on");
         }
     }
+    taken
 }
 
 fn kept(running: &Running, invalid: &Invalid) {
