@@ -198,6 +198,17 @@ impl LeafStore {
         self.hosts.iter().filter(bare).cloned().collect()
     }
 
+    /// Is there, for every host that is served at all, a leaf that has not ended? One that is not
+    /// shown, as it has been replaced, may have.
+    pub fn are_valid(&self, now: SystemTime) -> bool {
+        let (table, at) = (self.table.load(), super::unix(now));
+        let uncovered = self.uncovered();
+        self.hosts.iter().filter(|host| !uncovered.contains(host)).all(|host| {
+            table.minted.get(host).is_some_and(|leaf| leaf.not_after > at)
+                || self.brought_for(host).any(|leaf| !leaf.identity.is_expired(now))
+        })
+    }
+
     /// What ends when: minted leaves by host, brought ones by their first name, and `issuer`;
     /// seconds since 1970.
     pub fn expiries(&self) -> Vec<(String, i64)> {

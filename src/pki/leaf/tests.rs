@@ -114,3 +114,22 @@ fn hosts_that_the_issuer_may_not_speak_for_are_all_named() {
     let error = LeafStore::new(Some(authority.issuer), Vec::new(), hosts).unwrap_err();
     assert_eq!(error.to_string(), "no leaf can be minted for: b.example, c.example");
 }
+
+#[test]
+fn only_what_is_shown_has_to_be_valid() {
+    let (minting, corporate) =
+        (throwaway(&["a.example", "b.example"]).unwrap(), throwaway(&["a.example", "c.example"]));
+    let corporate = corporate.unwrap();
+    let brought = ["a.example", "c.example"].map(|host| corporate.identity(host).unwrap().into());
+    let hosts = host_names(["a.example", "b.example"]).unwrap();
+    let store = LeafStore::new(Some(minting.issuer), brought.to_vec(), hosts.clone()).unwrap();
+    let now = SystemTime::now();
+    store.renew(now + 70 * DAY);
+    assert!(store.are_valid(now + 89 * DAY));
+    assert!(!store.are_valid(now + 91 * DAY), "a.example shows a leaf that has ended");
+    store.renew(now + 91 * DAY);
+    assert!(store.are_valid(now + 91 * DAY), "the issuer's stands in for it");
+    let alone = LeafStore::new(None, brought.to_vec(), hosts).unwrap();
+    assert!(alone.are_valid(now), "b.example is not served");
+    assert!(!alone.are_valid(now + 91 * DAY));
+}
