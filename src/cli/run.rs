@@ -22,13 +22,12 @@ use crate::config::Config;
 use crate::config::fixed::until_restart;
 use crate::config::material::Material;
 use crate::config::problem::Invalid;
+use crate::pki::leaf::RENEW_EVERY;
 use crate::shutdown::{Request, Signals};
 use crate::telemetry::{self, Dropped};
 
 /// Files that the configuration names are looked at this often.
 const WATCH: Duration = Duration::from_secs(5);
-/// Leaves are looked at this often; they live for weeks.
-const RENEW: Duration = Duration::from_secs(3600);
 /// A test or a supervisor that is not systemd reads here where we listen.
 const READY_FILE: &str = "PUSHRELAY_READY_FILE";
 
@@ -214,9 +213,9 @@ async fn control(
     signals: &mut Signals,
 ) -> Result<(), StartError> {
     let mut watch = ticks(WATCH);
-    let mut renew = ticks(RENEW);
+    let mut renew = ticks(RENEW_EVERY);
     let watchdog = sd_notify::watchdog_enabled();
-    let mut pat = ticks(watchdog.map_or(RENEW, |limit| limit / 2));
+    let mut pat = ticks(watchdog.map_or(RENEW_EVERY, |limit| limit / 2));
     loop {
         tokio::select! {
             request = signals.next() => match request {

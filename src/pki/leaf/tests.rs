@@ -98,8 +98,10 @@ fn brought_leaves_win_and_wildcards_hold_one_label() {
     assert_ne!(served(&store, "b.corp.example"), key);
     assert!(store.expiries().iter().any(|(name, _end)| name == "issuer"));
 
-    // An expired one makes room for a minted one.
-    store.renew(SystemTime::now() + 91 * DAY);
+    // One that ends before the next look makes room for a minted one.
+    store.renew(SystemTime::now() + 90 * DAY - 2 * RENEW_EVERY);
+    assert_eq!(served(&store, "a.corp.example"), key);
+    store.renew(SystemTime::now() + 90 * DAY - RENEW_EVERY / 2);
     assert_ne!(served(&store, "a.corp.example"), key);
 
     let alone = LeafStore::new(None, vec![brought], hosts).unwrap();
@@ -132,4 +134,16 @@ fn only_what_is_shown_has_to_be_valid() {
     let alone = LeafStore::new(None, brought.to_vec(), hosts).unwrap();
     assert!(alone.are_valid(now), "b.example is not served");
     assert!(!alone.are_valid(now + 91 * DAY));
+}
+
+/// Else one forgotten certificate would keep the relay from starting for all other hosts.
+#[test]
+fn a_brought_leaf_that_has_ended_is_shown_where_the_issuer_may_not_stand_in() {
+    let (minting, corporate) =
+        (throwaway(&["a.example"]).unwrap(), throwaway(&["own.example"]).unwrap());
+    let brought = Arc::new(corporate.identity("own.example").unwrap());
+    let hosts = host_names(["a.example", "own.example"]).unwrap();
+    let later = SystemTime::now() + 91 * DAY;
+    let store = LeafStore::at(Some(minting.issuer), vec![brought], hosts, later).unwrap();
+    assert!(store.leaf(&name("own.example"), true).is_some() && !store.are_valid(later));
 }
