@@ -235,9 +235,7 @@ impl Running {
     }
 
     fn note_leaves(&self) {
-        for (name, not_after) in self.loaded.leaves.expiries() {
-            self.metrics.set_expiry("leaf", &name, not_after);
-        }
+        self.metrics.set_expiries("leaf", self.loaded.leaves.expiries());
         self.readiness.set_leaves_valid(self.loaded.leaves_are_valid());
     }
 

@@ -314,7 +314,12 @@ impl Plane {
         let behind = behind(&loaded, &self.relay, &self.lanes, &self.paths);
         self.front.replace(behind, loaded.config.limits.connections);
         self.paths.keep(&loaded.config);
-        self.loaded = loaded;
+        let before = std::mem::replace(&mut self.loaded, loaded);
+        for name in before.config.egress.keys() {
+            if !self.loaded.config.egress.contains_key(name) {
+                self.records.metrics.forget_egress(&name.0);
+            }
+        }
         let mut asked: HashMap<SocketAddr, String> = HashMap::new();
         for listener in &self.loaded.config.listeners {
             asked.extend(listener.bind.iter().map(|bind| (*bind, listener.name.clone())));
