@@ -8,6 +8,7 @@ use crate::config::{NextHop, WhenUnsent};
 use crate::downstream::{Exchange, Reply};
 use crate::hop::{Hop, HopError, HopErrorKind, Stage};
 use crate::provider::Provider;
+use crate::provider::apns::APNS_ID;
 use crate::telemetry::Audit;
 use crate::telemetry::audit::Place;
 use crate::upstream::{Answered, Credential, Delivery, Push, Unanswered};
@@ -181,7 +182,7 @@ fn prepare<U: Upstream>(
     else {
         return Err(own(HopErrorKind::Timeout));
     };
-    let apns_id = request.headers().get("apns-id").cloned();
+    let apns_id = request.headers().get(&APNS_ID).cloned();
     if let Some(key) = plan.sign_key(&permit.route, permit.route_index) {
         let added = sign(&request, key, left);
         request.headers_mut().extend(added);
@@ -310,7 +311,7 @@ fn tell<U: Upstream>(
     request_id: &str,
 ) -> Reply {
     let permit = &exchange.permit;
-    let id = fate.apns_id.as_ref().or_else(|| exchange.head.headers.get("apns-id"));
+    let id = fate.apns_id.as_ref().or_else(|| exchange.head.headers.get(&APNS_ID));
     let reply = reply(
         error,
         &Setting {
