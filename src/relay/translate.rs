@@ -135,7 +135,10 @@ fn end_to_end(sent: &HeaderMap, apns: bool, signed: bool) -> Result<HeaderMap, R
             || (apns && (*name == CACHE_CONTROL || *name == ACCEPT_ENCODING));
         if !dropped {
             let mut value = one_value(name, first, &rest)?;
-            value.set_sensitive(apns && UNINDEXED.contains(&name.as_str()));
+            // What the sender kept out of the tables stays out (RFC 7541 §7.1.3).
+            if apns && UNINDEXED.contains(&name.as_str()) {
+                value.set_sensitive(true);
+            }
             headers.insert(name.clone(), value);
         }
     }
