@@ -151,7 +151,10 @@ fn room<U: Upstream>(
     place: Option<&Place>,
 ) -> Result<(), RelayError> {
     let unrecorded = place.is_none() && relay.records.audit.as_ref().is_some_and(Audit::binds);
-    if unrecorded || relay.under_way.get() > plan.exchanges {
+    if unrecorded {
+        return Err(own(HopErrorKind::Unrecorded));
+    }
+    if relay.under_way.get() > plan.exchanges {
         return Err(own(HopErrorKind::Overloaded));
     }
     Ok(())

@@ -230,6 +230,7 @@ pub(super) fn is_definitive(kind: &HopErrorKind) -> bool {
         | HopErrorKind::Reset { .. }
         | HopErrorKind::SenderGone
         | HopErrorKind::Timeout
+        | HopErrorKind::Unrecorded
         | HopErrorKind::Unreachable => false,
     }
 }
