@@ -55,8 +55,6 @@ pub struct Permit {
 pub struct Towards<'a> {
     /// The route.
     pub route: &'a Arc<Route>,
-    /// Its index in the configuration.
-    pub route_index: usize,
     /// The host within the route.
     pub host: &'a Arc<RouteHost>,
     /// As in [`Push::credential`].

@@ -199,7 +199,6 @@ fn prepare<U: Upstream>(
     };
     let push = Push {
         route: permit.route.clone(),
-        route_index: permit.route_index,
         host: permit.host.clone(),
         sender: exchange.sender.client.ip().to_canonical(),
         request,
@@ -282,8 +281,8 @@ fn down_for<U: Upstream>(
     exchange: &Exchange,
     credential: Option<&Credential>,
 ) -> Option<Duration> {
-    let Permit { route, route_index, host, .. } = &exchange.permit;
-    relay.upstream.down_for(Towards { route, route_index: *route_index, host, credential })
+    let Permit { route, host, .. } = &exchange.permit;
+    relay.upstream.down_for(Towards { route, host, credential })
 }
 
 /// APNs routes only, Go's client only, and never a relay that signs.

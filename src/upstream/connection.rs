@@ -79,7 +79,6 @@ struct Wishes {
     tried: Notify,
     /// Drop it as it is.
     abort: Notify,
-    aborted: Cell<bool>,
 }
 
 impl Connection {
@@ -180,7 +179,8 @@ impl Connection {
 
     /// Drops it as it is, with whatever is in flight.
     pub fn abort(&self) {
-        self.wishes.aborted.set(true);
+        // The driver may come to it only after the PING that it waits for.
+        self.log.cut();
         self.wishes.abort.notify_one();
     }
 
@@ -266,6 +266,12 @@ impl Connection {
     }
 
     fn failed(&self, stream: u32, error: h2::Error) -> ExchangeFailure {
+        // The connection has failed, but h2 still writes what it holds of its streams: before its
+        // GOAWAY, or into the half that a peer left open.
+        let unwritten = stream > self.log.highest_headers_out();
+        if unwritten && !error.is_remote() {
+            self.abort();
+        }
         let peer_reset = (error.is_reset() && error.is_remote())
             .then(|| error.reason().map_or(u32::MAX, u32::from));
         let failure = Failure {
@@ -375,3 +381,6 @@ fn kind_of(error: &h2::Error, log: &FrameLog) -> HopErrorKind {
     }
     HopErrorKind::Protocol(clean(error.to_string().as_bytes(), 120))
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,6 +58,7 @@ pub struct FrameLog {
     headers_out: Cell<u32>,
     last_read: Cell<Option<Instant>>,
     not_http2: RefCell<Option<String>>,
+    cut: Cell<bool>,
     changed: RefCell<Option<Box<dyn Fn()>>>,
 }
 
@@ -117,6 +118,12 @@ impl FrameLog {
     /// First octets, cleaned, of a peer that answered the preface with something else.
     pub fn not_http2(&self) -> Option<String> {
         self.not_http2.borrow().clone()
+    }
+
+    /// From now on nothing more is written: what did not leave by then never leaves, whatever h2
+    /// still holds of it.
+    pub fn cut(&self) {
+        self.cut.set(true);
     }
 
     fn tell(&self) {
@@ -318,6 +325,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Tap<IO> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.log.cut.get() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
         if let Poll::Ready(Ok(n)) = polled {
             self.saw_write(&buf[..n]);
@@ -330,6 +340,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Tap<IO> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.log.cut.get() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         if let Poll::Ready(Ok(mut left)) = polled {
             for buf in bufs {

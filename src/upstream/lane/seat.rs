@@ -171,7 +171,8 @@ impl<D: DialOrigin> Drop for Seat<D> {
     }
 }
 
-/// A waiting push. If it leaves at the very moment at which it gets a place, the place goes on.
+/// A waiting push. If it leaves at the very moment at which it gets a place, the place goes on; if
+/// it was the last to want anything of the lane, whoever waits for one is told.
 pub(super) struct Placed<'a, D: DialOrigin> {
     pub(super) lane: &'a Rc<Lane<D>>,
     pub(super) placed: oneshot::Receiver<Result<Wire, HopError>>,
@@ -182,6 +183,8 @@ impl<D: DialOrigin> Drop for Placed<'_, D> {
         self.placed.close();
         if let Ok(Ok(wire)) = self.placed.try_recv() {
             self.lane.give_back(&wire, false);
+        } else if self.lane.is_idle() {
+            (self.lane.settled)();
         }
     }
 }
