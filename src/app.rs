@@ -70,6 +70,26 @@ pub enum StartError {
     Ended,
 }
 
+impl StartError {
+    /// What the operator can do, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        let Self::Bind { address, source, .. } = self else { return None };
+        let (port, kind) = (address.port(), source.kind());
+        if kind == io::ErrorKind::AddrInUse {
+            return Some(format!(
+                "another process listens there: ss -ltnp 'sport = :{port}' names it"
+            ));
+        }
+        if kind == io::ErrorKind::PermissionDenied {
+            return Some(format!(
+                "port {port} needs root, CAP_NET_BIND_SERVICE, or systemd's socket (deploy/)"
+            ));
+        }
+        let absent = kind == io::ErrorKind::AddrNotAvailable;
+        absent.then(|| format!("this machine has no address {}: see ip address", address.ip()))
+    }
+}
+
 /// One bound socket, and by what name and address the configuration asked for it.
 #[derive(Debug)]
 struct Socket {
@@ -131,6 +151,12 @@ impl App {
             None => None,
             Some(address) => open_admin(address, &mut inherited)?,
         };
+        for address in inherited.iter().filter_map(|socket| socket.local_addr().ok()) {
+            tracing::warn!(
+                %address,
+                "the service manager listens where no listener binds: who connects there waits in vain"
+            );
+        }
         Ok(Bound { loaded, sockets, admin })
     }
 }
@@ -294,7 +320,8 @@ fn open_admin(
     match open_one("admin", address, inherited) {
         Ok(opened) => Ok(Some(opened.socket)),
         Err(error) if address == Admin::default_bind() => {
-            tracing::warn!(%error, "no admin server: set admin.bind");
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, cause, hint = error.hint(), "no admin server: set admin.bind");
             Ok(None)
         }
         Err(error) => Err(error),
