@@ -7,9 +7,10 @@ use http::{HeaderValue, Response};
 
 use super::fixture::{apns_route, bearer, config, head, listener, own_route, sender};
 use super::*;
-use crate::config::{Config, NextHop, Secret, SecretSource};
+use crate::config::{Config, NextHop, RouteHost, Secret, SecretSource, WhenUnsent};
 use crate::downstream::{Presence, Wire};
 use crate::hop::{Hop, HopError, HopErrorKind, Stage};
+use crate::provider::Dialect;
 use crate::telemetry::Dropped;
 use crate::telemetry::access::Captured;
 use crate::upstream::Delivery;
@@ -174,6 +175,22 @@ async fn mattermosts_ack_id_is_logged_and_unknown_is_a_fail_with_200() {
     assert_eq!(line.ack_id.as_deref(), Some("abc.1"));
     assert_eq!((line.outcome, line.hop, line.stage), ("unknown", "proxy", "connect"));
     assert!(line.cause.unwrap().contains("no answer in time"));
+}
+
+/// `when_unsent: refuse` on a route of one's own that says `dialect: apns`.
+#[tokio::test]
+async fn unsent_pushes_are_refused_on_own_routes_that_speak_apns_only() {
+    for (dialect, refused) in [(Dialect::Apns, true), (Dialect::Mattermost, false)] {
+        let mut own = own_route("own", "push.corp.example", "http://10.1.2.3:8066");
+        own.when_unsent = WhenUnsent::Refuse;
+        own.hosts = vec![Arc::new(RouteHost { dialect, ..(*own.hosts[0]).clone() })];
+        let bench = bench(&config(vec![own]), &[], None);
+        bench.next(Err(unanswered(Delivery::NotSent)));
+        let mut head = head("POST", "push.corp.example", "/api/v1/send_push");
+        head.headers.insert("user-agent", "Go-http-client/2.0".parse().unwrap());
+        let reply = bench.carry(head, "{}").await;
+        assert_eq!(matches!(reply, Reply::Refuse), refused, "{dialect:?}");
+    }
 }
 
 #[tokio::test]
