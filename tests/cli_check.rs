@@ -484,3 +484,14 @@ fn an_address_that_cannot_be_had_is_explained() {
     assert!(told.contains("listener a: cannot listen on 192.0.2.1:0: "), "{told}");
     assert!(told.contains("\n  hint: this machine has no address 192.0.2.1"), "{told}");
 }
+
+#[test]
+fn a_valid_file_that_deserves_a_look_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "version: 1\nlisteners:\n  - { name: a, bind: ['127.0.0.1:0'], accept: [plain] }\nroutes:\n  - { provider: fcm, egress: direct }\negress:\n  corporate:\n    proxies: [{ url: 'http://proxy.corp.example:3128' }]\n";
+    std::fs::write(folder.path().join("relay.yaml"), text).unwrap();
+    let output = pushrelay(folder.path(), &["check"]);
+    assert_eq!(output.status.code(), Some(0));
+    let told = stdout(&output);
+    assert!(told.ends_with("\nnote: relay.yaml: no route uses egress corporate\n"), "{told}");
+}

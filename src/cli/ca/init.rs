@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::{Algorithm, Failure, Hosts, ISSUER, ISSUER_KEY, ROOT};
-use super::{day, list, make_folder, must_be_free};
+use super::{list, make_folder, must_be_free};
 use crate::pki::ca::{Issuer, new_root};
+use crate::pki::day;
 use crate::pki::pem::{encode_certificates, encode_key, write_key, write_public};
 
 /// Arguments of `ca init`.
