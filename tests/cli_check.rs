@@ -363,7 +363,13 @@ fn init_writes_a_file_that_check_accepts_and_never_overwrites() {
         assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
         assert!(stdout(&output).contains("valid (1 listener, 1 route, 7 hosts)"));
         let before = std::fs::read(folder.path().join("relay.yaml")).unwrap();
-        assert_ne!(pushrelay(folder.path(), &["init"]).status.code(), Some(0));
+        assert_eq!(pushrelay(folder.path(), &["init"]).status.code(), Some(64));
+        let nowhere = pushrelay(folder.path(), &["init", "-o", "none/relay.yaml"]);
+        assert_eq!(nowhere.status.code(), Some(1));
+        let printed = pushrelay(folder.path(), &["init", "--placement", placement, "-o", "-"]);
+        let written = std::fs::read_to_string(folder.path().join("relay.yaml")).unwrap();
+        assert_eq!(stdout(&printed), written);
+        assert!(!folder.path().join("-").exists());
         assert_eq!(std::fs::read(folder.path().join("relay.yaml")).unwrap(), before);
         // Without --syntax the issuer is looked for.
         let output = pushrelay(folder.path(), &["check"]);
