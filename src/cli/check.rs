@@ -120,12 +120,12 @@ fn compared(args: &Args, config: &Config, file: &str) -> (String, bool) {
     let at = args.admin.clone().or_else(|| at.parse().ok()).unwrap_or_default();
     let asked = status::told(&at, args.token_file.as_deref(), Method::GET, "/configuration");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let body = match runtime.map_err(AskError::Unreachable) {
+    let body = match runtime.map_err(AskError::Runtime) {
         Ok(runtime) => runtime.block_on(asked),
         Err(error) => Err(error),
     };
     match body {
-        Err(error) => (format!("{at}: {}\n", super::send::chain(&error)), false),
+        Err(error) => (format!("{}\n", super::send::chain(&error)), false),
         Ok(running) => {
             let running = String::from_utf8_lossy(&running);
             // It comes over the network: no line of it may move the cursor.
