@@ -274,10 +274,11 @@ impl Metrics {
         let (listener, wire) = (ended.listener.to_owned(), ended.wire);
         let labels = ExchangeLabels { listener, route: route(), wire, outcome };
         self.exchanges.get_or_create(&labels).inc();
-        let times = TimeLabels { route: route(), outcome };
+        // One copy of the route's name serves all that every push needs.
+        let times = TimeLabels { route: labels.route, outcome };
         self.exchange_seconds.get_or_create(&times).observe(ended.took.as_secs_f64());
         if let Some(upstream) = ended.upstream {
-            let label = RouteLabel { route: route() };
+            let label = RouteLabel { route: times.route };
             self.upstream_seconds.get_or_create(&label).observe(upstream.as_secs_f64());
         }
         if let Some(cause) = ended.cause {

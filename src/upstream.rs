@@ -35,8 +35,6 @@ use crate::hop::{Hop, HopError};
 pub struct Push {
     /// Its route.
     pub route: Arc<Route>,
-    /// Index of the route in the configuration.
-    pub route_index: usize,
     /// The host within the route.
     pub host: Arc<RouteHost>,
     /// Who sent it: where there is no room for all, senders take turns.

@@ -373,8 +373,7 @@ impl Plane {
 
 fn wiring(dialer: Dialer, loaded: &Loaded) -> Wiring<Dialer> {
     let routes = loaded.material.routes.iter();
-    let identities = routes.map(|route| route.identity.clone()).collect();
-    Wiring::new(dialer, &loaded.config, identities)
+    Wiring::new(dialer, &loaded.config, routes.map(|route| route.identity.clone()))
 }
 
 fn behind(

@@ -42,6 +42,11 @@ impl Budget {
         }
     }
 
+    /// Has it these figures?
+    pub fn is_of(&self, per_second: f64, burst: f64) -> bool {
+        (self.per_second, self.burst) == (per_second, burst)
+    }
+
     /// Takes a token, `on_trust` for a sender or for a proven lane, or says when to ask again.
     pub fn take(&self, now: Instant, on_trust: Option<IpAddr>) -> Result<(), Instant> {
         self.fill(now);

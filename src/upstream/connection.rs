@@ -79,7 +79,6 @@ struct Wishes {
     tried: Notify,
     /// Drop it as it is.
     abort: Notify,
-    aborted: Cell<bool>,
 }
 
 impl Connection {
@@ -164,7 +163,8 @@ impl Connection {
 
     /// No new stream may be opened: GOAWAY, or the end.
     pub fn is_retired(&self) -> bool {
-        self.closed.get() || self.log.going_away() || self.send.borrow().is_none()
+        let ending = self.log.going_away() || self.log.write_failed();
+        self.closed.get() || ending || self.send.borrow().is_none()
     }
 
     /// The transport is gone.
@@ -180,7 +180,8 @@ impl Connection {
 
     /// Drops it as it is, with whatever is in flight.
     pub fn abort(&self) {
-        self.wishes.aborted.set(true);
+        // The driver may come to it only after the PING that it waits for.
+        self.log.cut();
         self.wishes.abort.notify_one();
     }
 
@@ -266,6 +267,12 @@ impl Connection {
     }
 
     fn failed(&self, stream: u32, error: h2::Error) -> ExchangeFailure {
+        // The connection has failed, but h2 still writes what it holds of its streams: before its
+        // GOAWAY, or into the half that a peer left open.
+        let unwritten = stream > self.log.highest_headers_out();
+        if unwritten && !error.is_remote() {
+            self.abort();
+        }
         let peer_reset = (error.is_reset() && error.is_remote())
             .then(|| error.reason().map_or(u32::MAX, u32::from));
         let failure = Failure {
@@ -375,3 +382,6 @@ fn kind_of(error: &h2::Error, log: &FrameLog) -> HopErrorKind {
     }
     HopErrorKind::Protocol(clean(error.to_string().as_bytes(), 120))
 }
+
+#[cfg(test)]
+mod tests;

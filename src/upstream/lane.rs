@@ -390,6 +390,16 @@ impl<D: DialOrigin> Lane<D> {
     }
 }
 
+/// A push may take a lane up again after it was closed, and open a connection that nobody but the
+/// lane knows.
+impl<D> Drop for Lane<D> {
+    fn drop(&mut self) {
+        for wire in self.wires.get_mut() {
+            wire.retire();
+        }
+    }
+}
+
 impl<D> std::fmt::Debug for Lane<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lane").field("target", &self.target).finish_non_exhaustive()

@@ -49,14 +49,25 @@ pub struct Wiring<D> {
     pub dialer: Rc<D>,
     /// The ways out.
     pub egress: BTreeMap<EgressName, Arc<Egress>>,
-    /// `provider_identity` by route, in the order of the configuration.
-    pub identities: Vec<Option<Arc<Identity>>>,
+    /// `provider_identity` by the route's name: an exchange may be older than a reload that moved
+    /// its route.
+    pub identities: BTreeMap<String, Arc<Identity>>,
 }
 
 impl<D> Wiring<D> {
-    /// Takes what the lanes need out of a configuration.
-    pub fn new(dialer: D, config: &Config, identities: Vec<Option<Arc<Identity>>>) -> Self {
-        Self { dialer: Rc::new(dialer), egress: config.egress.clone(), identities }
+    /// Takes what the lanes need out of a configuration; `identities` in the order of its routes.
+    pub fn new(
+        dialer: D,
+        config: &Config,
+        identities: impl Iterator<Item = Option<Arc<Identity>>>,
+    ) -> Self {
+        let routes = config.routes.iter().zip(identities);
+        let identities = routes.filter_map(|(route, one)| Some((route.name.clone(), one?)));
+        Self {
+            dialer: Rc::new(dialer),
+            egress: config.egress.clone(),
+            identities: identities.collect(),
+        }
     }
 }
 
@@ -98,6 +109,7 @@ impl<D: DialOrigin> Lanes<D> {
 
     /// Replaces the wiring. Lanes of before serve what they hold and take nothing new.
     pub fn rewire(&self, wiring: Wiring<D>) {
+        self.budgets.borrow_mut().retain(|(egress, _), _| wiring.egress.contains_key(egress));
         *self.wiring.borrow_mut() = Rc::new(wiring);
         let before: Vec<_> = self.lanes.borrow_mut().drain().map(|(_, lane)| lane).collect();
         for lane in before {
@@ -203,14 +215,20 @@ impl<D: DialOrigin> Lanes<D> {
             ports: key.ports.clone(),
             protocol: key.protocol,
             relay_next_hop: push.route.next_hop != NextHop::Origin,
-            identity: wiring.identities.get(push.route_index).cloned().flatten(),
+            identity: wiring.identities.get(&push.route.name).cloned(),
         };
         let budget = (push.route.provider == Provider::Apns).then(|| {
             let key = (key.egress.clone(), key.host.clone());
             let burst = f64::from(u32::try_from(egress.lane.lanes).unwrap_or(u32::MAX));
             let rate = f64::from(egress.lane.dials_per_second.max(1));
             let fresh = || Rc::new(Budget::new(rate, burst, Instant::now()));
-            self.budgets.borrow_mut().entry(key).or_insert_with(fresh).clone()
+            let mut budgets = self.budgets.borrow_mut();
+            let budget = budgets.entry(key).or_insert_with(fresh);
+            // After a reload the file may say otherwise; the same figures keep their tokens.
+            if !budget.is_of(rate, burst) {
+                *budget = fresh();
+            }
+            budget.clone()
         });
         let turns = self.turns.clone();
         let lane = Lane::new(

@@ -78,7 +78,11 @@ impl<D: DialOrigin> Lane<D> {
         let first = self.waiting.borrow().front().map(|waiter| waiter.sender);
         let on_trust = first.filter(|_sender| !self.proven.get());
         budget.take(now, on_trust)?;
-        self.owed.borrow_mut().extend(on_trust);
+        let mut owed = self.owed.borrow_mut();
+        // Nobody owes more than the bucket holds: a lane that is down for days remembers no more.
+        if owed.len() < self.limits.lanes {
+            owed.extend(on_trust);
+        }
         Ok(())
     }
 
@@ -230,6 +234,7 @@ pub(super) fn is_definitive(kind: &HopErrorKind) -> bool {
         | HopErrorKind::Reset { .. }
         | HopErrorKind::SenderGone
         | HopErrorKind::Timeout
+        | HopErrorKind::Unrecorded
         | HopErrorKind::Unreachable => false,
     }
 }

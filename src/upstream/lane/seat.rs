@@ -135,15 +135,13 @@ impl<D: DialOrigin> Lane<D> {
         request: &http::Request<Bytes>,
         deadline: Instant,
     ) -> Result<http::Response<Bytes>, ExchangeFailure> {
+        // Pinned once for every way on, else the future of each push would hold it twice.
+        let mut exchange = std::pin::pin!(seat.wire.exchange(request, deadline));
         let alone = !self.book.borrow().has_answered(seat.wire.id());
-        let exchange = seat.wire.exchange(request, deadline);
-        let Wire::Http2(connection) = &seat.wire else {
-            return exchange.await;
+        let connection = match &seat.wire {
+            Wire::Http2(connection) if alone => connection,
+            Wire::Http2(_) | Wire::Http1(_) => return exchange.await,
         };
-        if !alone {
-            return exchange.await;
-        }
-        let mut exchange = std::pin::pin!(exchange);
         let open_up = async {
             sleep(UNANSWERED_PATIENCE).await;
             if connection.try_path().await {
@@ -155,7 +153,7 @@ impl<D: DialOrigin> Lane<D> {
         tokio::select! {
             biased;
             answer = &mut exchange => answer,
-            () = open_up => exchange.as_mut().await,
+            () = open_up => exchange.await,
         }
     }
 }
@@ -173,7 +171,8 @@ impl<D: DialOrigin> Drop for Seat<D> {
     }
 }
 
-/// A waiting push. If it leaves at the very moment at which it gets a place, the place goes on.
+/// A waiting push. If it leaves at the very moment at which it gets a place, the place goes on; if
+/// it was the last to want anything of the lane, whoever waits for one is told.
 pub(super) struct Placed<'a, D: DialOrigin> {
     pub(super) lane: &'a Rc<Lane<D>>,
     pub(super) placed: oneshot::Receiver<Result<Wire, HopError>>,
@@ -184,6 +183,8 @@ impl<D: DialOrigin> Drop for Placed<'_, D> {
         self.placed.close();
         if let Ok(Ok(wire)) = self.placed.try_recv() {
             self.lane.give_back(&wire, false);
+        } else if self.lane.is_idle() {
+            (self.lane.settled)();
         }
     }
 }

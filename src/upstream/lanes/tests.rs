@@ -16,6 +16,8 @@ use crate::hop::Observe;
 use crate::provider::Dialect;
 use crate::upstream::dial::{DialFacts, Target};
 
+mod life;
+
 /// How the origin treats the n-th request (counted over all connections, from 0).
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Treat {
@@ -39,6 +41,12 @@ struct Origin {
     ports: RefCell<Vec<u16>>,
     open: Cell<usize>,
     most_open: Cell<usize>,
+    /// So many requests are refused before the script begins.
+    refuses: Cell<usize>,
+    /// Connections that stand.
+    alive: Cell<usize>,
+    /// What the last dial was to show.
+    shown: RefCell<Option<Arc<Identity>>>,
 }
 
 impl Origin {
@@ -53,6 +61,9 @@ impl Origin {
             ports: RefCell::default(),
             open: Cell::new(0),
             most_open: Cell::new(0),
+            refuses: Cell::new(0),
+            alive: Cell::new(0),
+            shown: RefCell::default(),
         })
     }
 
@@ -74,7 +85,13 @@ impl Origin {
         while let Some(Ok((request, respond))) = connection.accept().await {
             let number = self.seen.borrow().len();
             self.seen.borrow_mut().push(request.uri().path().to_owned());
-            let treat = (self.script)(number);
+            let treat = match self.refuses.get() {
+                0 => (self.script)(number),
+                left => {
+                    self.refuses.set(left - 1);
+                    Treat::Refuse
+                }
+            };
             match treat {
                 Treat::Kill => return,
                 Treat::GoAwayThenAnswer => connection.graceful_shutdown(),
@@ -133,6 +150,7 @@ impl DialOrigin for Dialer {
     ) -> Result<(DuplexStream, DialFacts), HopError> {
         let origin = self.0.clone();
         origin.ports.borrow_mut().push(target.port);
+        origin.shown.borrow_mut().clone_from(&target.identity);
         if origin.closed_port.get() == target.port {
             return Err(HopError::new(Hop::Network, Stage::Tcp, HopErrorKind::Timeout));
         }
@@ -142,7 +160,11 @@ impl DialOrigin for Dialer {
         }
         origin.dials.set(origin.dials.get() + 1);
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
-        tokio::task::spawn_local(origin.serve(theirs));
+        tokio::task::spawn_local(async move {
+            origin.alive.set(origin.alive.get() + 1);
+            origin.clone().serve(theirs).await;
+            origin.alive.set(origin.alive.get() - 1);
+        });
         let any = "127.0.0.1:0".parse().unwrap();
         let facts = DialFacts {
             local: any,
@@ -215,7 +237,7 @@ fn lanes(origin: &Rc<Origin>, limits: LaneLimits) -> Rc<Lanes<Dialer>> {
     Lanes::new(Wiring {
         dialer: Rc::new(Dialer(origin.clone())),
         egress: BTreeMap::from([(name, Arc::new(egress))]),
-        identities: Vec::new(),
+        identities: BTreeMap::new(),
     })
 }
 
@@ -225,7 +247,6 @@ fn push(number: usize, key: &str) -> Push {
     Push {
         host: route.hosts[0].clone(),
         route,
-        route_index: 0,
         sender: [10, 0, 0, 1].into(),
         request: http::Request::post(uri).body(Bytes::from_static(b"{}")).unwrap(),
         credential: Some(Credential { team: "TEAM".into(), key: key.into() }),

@@ -33,6 +33,9 @@ struct Entry {
     digest: [u8; 32],
     refusals: u8,
     proven: Option<Instant>,
+    /// It last took credentials that it had refused a moment before on the same connection: its
+    /// first refusal says nothing, and dials side by side must not latch by it.
+    refuses_first: bool,
     gate: Arc<Semaphore>,
 }
 
@@ -47,6 +50,7 @@ pub struct Attempt<'a> {
     key: Key,
     digest: [u8; 32],
     gate: Option<OwnedSemaphorePermit>,
+    asks_again: bool,
 }
 
 impl Latches {
@@ -69,11 +73,13 @@ impl Latches {
                 if fresh || gate.is_some() { None } else { Some(Arc::clone(&entry.gate)) }
             };
             match waiting {
-                None => return Ok(Attempt { latches: self, key, digest, gate }),
+                None => return Ok(Attempt { latches: self, key, digest, gate, asks_again: false }),
                 // The gate is never closed; were it, going on is right.
                 Some(waiting) => match waiting.acquire_owned().await {
                     Ok(permit) => gate = Some(permit),
-                    Err(_closed) => return Ok(Attempt { latches: self, key, digest, gate }),
+                    Err(_closed) => {
+                        return Ok(Attempt { latches: self, key, digest, gate, asks_again: false });
+                    }
                 },
             }
         }
@@ -111,7 +117,13 @@ impl Latches {
 
 impl Entry {
     fn new(digest: [u8; 32]) -> Self {
-        Self { digest, refusals: 0, proven: None, gate: Arc::new(Semaphore::new(1)) }
+        Self {
+            digest,
+            refusals: 0,
+            proven: None,
+            refuses_first: false,
+            gate: Arc::new(Semaphore::new(1)),
+        }
     }
 }
 
@@ -121,6 +133,7 @@ impl Attempt<'_> {
         self.record(|entry| {
             entry.refusals = 0;
             entry.proven = Some(Instant::now());
+            entry.refuses_first = self.asks_again;
         });
     }
 
@@ -129,16 +142,20 @@ impl Attempt<'_> {
         self.record(|entry| {
             entry.refusals = entry.refusals.saturating_add(1);
             entry.proven = None;
+            entry.refuses_first = false;
         });
     }
 
     /// The proxy refused the credentials and is asked once more within this attempt; `false` when
     /// that was one refusal too many.
     pub fn refused_once(&mut self) -> bool {
+        self.asks_again = true;
         let mut left = true;
         self.record(|entry| {
-            entry.refusals = entry.refusals.saturating_add(1);
-            entry.proven = None;
+            if !entry.refuses_first {
+                entry.refusals = entry.refusals.saturating_add(1);
+                entry.proven = None;
+            }
             left = entry.refusals < REFUSALS;
         });
         left
@@ -209,6 +226,29 @@ mod tests {
         };
         tokio::join!(dial(), dial(), dial(), dial(), dial());
         assert_eq!(tried.get(), 2);
+    }
+
+    /// Some proxies refuse the first CONNECT of every connection, whatever it carries.
+    #[tokio::test]
+    async fn f2_a_proxy_that_refuses_everything_once_latches_no_burst_of_good_credentials() {
+        let latches = Latches::default();
+        let mut first = latches.attempt(key(), [1; 32]).await.unwrap();
+        assert!(first.refused_once());
+        first.accepted();
+        let burst = [(); 3].map(|()| latches.attempt(key(), [1; 32]));
+        let mut side_by_side = Vec::new();
+        for attempt in burst {
+            side_by_side.push(attempt.await.unwrap());
+        }
+        assert!(side_by_side.iter_mut().all(Attempt::refused_once));
+        assert!(!latches.is_latched(&key(), [1; 32]));
+        side_by_side.into_iter().for_each(Attempt::accepted);
+        // A password that has changed there is asked once more than elsewhere.
+        let mut wrong = latches.attempt(key(), [1; 32]).await.unwrap();
+        assert!(wrong.refused_once());
+        wrong.refused();
+        assert!(!latches.attempt(key(), [1; 32]).await.unwrap().refused_once());
+        assert!(latches.attempt(key(), [1; 32]).await.is_err());
     }
 
     #[tokio::test]
