@@ -218,10 +218,18 @@ fn cells(status: &Value, name: &str, title: &str, under: &[&str]) -> Vec<Cell> {
         let down = item.get("down_seconds").is_some_and(Value::is_number);
         let latched =
             item.get("latched").and_then(Value::as_array).is_some_and(|all| !all.is_empty());
+        // The hop at fault is what stands in red, not only the lane behind it.
+        let at_proxy = name == "egress"
+            && list(status, "paths").iter().any(|path| {
+                let hop = path.get("last_failure").and_then(|failure| failure.get("hop"));
+                path.get("egress") == item.get("name")
+                    && path.get("failing") == Some(&Value::Bool(true))
+                    && matches!(hop.and_then(Value::as_str), Some("to-proxy" | "proxy"))
+            });
         Cell {
             text: short(&item.get(title).map(brief).unwrap_or_default()),
             under: short(&words),
-            bad: down || latched,
+            bad: down || latched || at_proxy,
         }
     };
     // What no route uses is on nobody's path; `direct` is always there.
@@ -295,6 +303,12 @@ mod tests {
         assert!(!page.contains("<script"), "{page}");
         assert_eq!(page.matches("rect class=\"bad\"").count(), 2);
         assert!(page.contains("class=\"fail\">fail</span> the leaf for &lt;script&gt; ended on"));
+        let broken = json!({
+            "routes": [{ "name": "apns", "egress": "corporate" }],
+            "egress": [{ "name": "corporate" }],
+            "paths": [{ "egress": "corporate", "failing": true, "last_failure": { "hop": "proxy" } }],
+        });
+        assert_eq!(render(&broken).matches("rect class=\"bad\"").count(), 1);
         let unused = json!({ "egress": [{ "name": "direct" }], "paths": [] });
         let page = render(&unused);
         assert!(!page.contains(">direct<") && page.contains("No push has come yet."), "{page}");
