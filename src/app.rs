@@ -4,6 +4,7 @@
 //! one thread with a runtime of its own; whoever starts the app keeps the control plane: admin
 //! server, signals, renewal. They speak by messages only.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -25,6 +26,7 @@ use crate::telemetry::{AccessLog, Audit, Dropped};
 use crate::upstream::ourselves::Ourselves;
 use crate::upstream::proxy_auth::latch::Latches;
 
+mod expiry;
 mod loaded;
 mod paths;
 pub mod patrol;
@@ -33,6 +35,7 @@ mod status;
 mod tunnels;
 pub mod watch;
 
+use expiry::Expiry;
 pub use loaded::{Loaded, LoadedError};
 use patrol::Patrol;
 use plane::{Order, Plane};
@@ -132,6 +135,7 @@ pub struct Running {
     orders: mpsc::Sender<Order>,
     thread: JoinHandle<()>,
     records: Records,
+    expiry: RefCell<Expiry>,
 }
 
 /// The relay as a program.
@@ -212,6 +216,7 @@ impl Bound {
             orders,
             thread,
             records,
+            expiry: RefCell::default(),
         };
         running.note_leaves();
         Ok(running)
@@ -261,9 +266,7 @@ impl Running {
     }
 
     fn note_leaves(&self) {
-        for (name, not_after) in self.loaded.leaves.expiries() {
-            self.metrics.set_expiry("leaf", &name, not_after);
-        }
+        self.expiry.borrow_mut().note(&self.loaded.leaves.expiries(), &self.metrics);
         self.readiness.set_leaves_valid(self.loaded.leaves_are_valid());
     }
 

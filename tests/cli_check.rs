@@ -363,7 +363,13 @@ fn init_writes_a_file_that_check_accepts_and_never_overwrites() {
         assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
         assert!(stdout(&output).contains("valid (1 listener, 1 route, 7 hosts)"));
         let before = std::fs::read(folder.path().join("relay.yaml")).unwrap();
-        assert_ne!(pushrelay(folder.path(), &["init"]).status.code(), Some(0));
+        assert_eq!(pushrelay(folder.path(), &["init"]).status.code(), Some(64));
+        let nowhere = pushrelay(folder.path(), &["init", "-o", "none/relay.yaml"]);
+        assert_eq!(nowhere.status.code(), Some(1));
+        let printed = pushrelay(folder.path(), &["init", "--placement", placement, "-o", "-"]);
+        let written = std::fs::read_to_string(folder.path().join("relay.yaml")).unwrap();
+        assert_eq!(stdout(&printed), written);
+        assert!(!folder.path().join("-").exists());
         assert_eq!(std::fs::read(folder.path().join("relay.yaml")).unwrap(), before);
         // Without --syntax the issuer is looked for.
         let output = pushrelay(folder.path(), &["check"]);
@@ -483,4 +489,15 @@ fn an_address_that_cannot_be_had_is_explained() {
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("listener a: cannot listen on 192.0.2.1:0: "), "{told}");
     assert!(told.contains("\n  hint: this machine has no address 192.0.2.1"), "{told}");
+}
+
+#[test]
+fn a_valid_file_that_deserves_a_look_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "version: 1\nlisteners:\n  - { name: a, bind: ['127.0.0.1:0'], accept: [plain] }\nroutes:\n  - { provider: fcm, egress: direct }\negress:\n  corporate:\n    proxies: [{ url: 'http://proxy.corp.example:3128' }]\n";
+    std::fs::write(folder.path().join("relay.yaml"), text).unwrap();
+    let output = pushrelay(folder.path(), &["check"]);
+    assert_eq!(output.status.code(), Some(0));
+    let told = stdout(&output);
+    assert!(told.ends_with("\nnote: relay.yaml: no route uses egress corporate\n"), "{told}");
 }
