@@ -225,6 +225,25 @@ async fn connection(stream: TcpStream, peer: SocketAddr, site: Arc<Site>) {
     let _ = tokio::time::timeout(LIFE, served).await;
 }
 
+/// What the status JSON tells of certificates: names and ends, seconds since 1970.
+pub fn expiries(status: &Value) -> Vec<(String, i64)> {
+    let listed = status.get("certificates").and_then(|all| all.as_array());
+    let one = |one: &Value| {
+        Some((one.get("name")?.as_str()?.to_owned(), one.get("not_after")?.as_i64()?))
+    };
+    listed.into_iter().flatten().filter_map(one).collect()
+}
+
+/// A duration in its two largest units.
+pub fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
 #[cfg(test)]
 #[path = "admin/tests.rs"]
 mod tests;

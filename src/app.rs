@@ -4,6 +4,7 @@
 //! one thread with a runtime of its own; whoever starts the app keeps the control plane: admin
 //! server, signals, renewal. They speak by messages only.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -25,6 +26,7 @@ use crate::telemetry::{AccessLog, Audit, Dropped};
 use crate::upstream::ourselves::Ourselves;
 use crate::upstream::proxy_auth::latch::Latches;
 
+mod expiry;
 mod loaded;
 mod paths;
 pub mod patrol;
@@ -33,6 +35,7 @@ mod status;
 mod tunnels;
 pub mod watch;
 
+use expiry::Expiry;
 pub use loaded::{Loaded, LoadedError};
 use patrol::Patrol;
 use plane::{Order, Plane};
@@ -68,6 +71,26 @@ pub enum StartError {
     /// The data plane has ended.
     #[error("the data plane has ended")]
     Ended,
+}
+
+impl StartError {
+    /// What the operator can do, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        let Self::Bind { address, source, .. } = self else { return None };
+        let (port, kind) = (address.port(), source.kind());
+        if kind == io::ErrorKind::AddrInUse {
+            return Some(format!(
+                "another process listens there: ss -ltnp 'sport = :{port}' names it"
+            ));
+        }
+        if kind == io::ErrorKind::PermissionDenied {
+            return Some(format!(
+                "port {port} needs root, CAP_NET_BIND_SERVICE, or systemd's socket (deploy/)"
+            ));
+        }
+        let absent = kind == io::ErrorKind::AddrNotAvailable;
+        absent.then(|| format!("this machine has no address {}: see ip address", address.ip()))
+    }
 }
 
 /// One bound socket, and by what name and address the configuration asked for it.
@@ -112,6 +135,7 @@ pub struct Running {
     orders: mpsc::Sender<Order>,
     thread: JoinHandle<()>,
     records: Records,
+    expiry: RefCell<Expiry>,
 }
 
 /// The relay as a program.
@@ -131,6 +155,12 @@ impl App {
             None => None,
             Some(address) => open_admin(address, &mut inherited)?,
         };
+        for address in inherited.iter().filter_map(|socket| socket.local_addr().ok()) {
+            tracing::warn!(
+                %address,
+                "the service manager listens where no listener binds: who connects there waits in vain"
+            );
+        }
         Ok(Bound { loaded, sockets, admin })
     }
 }
@@ -186,6 +216,7 @@ impl Bound {
             orders,
             thread,
             records,
+            expiry: RefCell::default(),
         };
         running.note_leaves();
         Ok(running)
@@ -235,7 +266,7 @@ impl Running {
     }
 
     fn note_leaves(&self) {
-        self.metrics.set_expiries("leaf", self.loaded.leaves.expiries());
+        self.expiry.borrow_mut().note(&self.loaded.leaves.expiries(), &self.metrics);
         self.readiness.set_leaves_valid(self.loaded.leaves_are_valid());
     }
 
@@ -302,7 +333,8 @@ fn open_admin(
     match open_one("admin", address, inherited) {
         Ok(opened) => Ok(Some(opened.socket)),
         Err(error) if address == Admin::default_bind() => {
-            tracing::warn!(%error, "no admin server: set admin.bind");
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, cause, hint = error.hint(), "no admin server: set admin.bind");
             Ok(None)
         }
         Err(error) => Err(error),

@@ -6,8 +6,10 @@ use clap::{Parser, Subcommand};
 
 pub mod ca;
 pub mod check;
+pub mod completions;
 pub mod demo;
 pub mod init;
+mod out;
 pub mod probe;
 pub mod run;
 pub mod schema;
@@ -34,6 +36,8 @@ enum Command {
     Ca(ca::Args),
     /// Check relay.yaml before any port opens
     Check(check::Args),
+    /// Print a completion script: source <(pushrelay completions bash)
+    Completions(completions::Args),
     /// Show the main job on this machine, without network or root
     Demo(demo::Args),
     /// Write a first relay.yaml
@@ -65,6 +69,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Ca(args) => ca::run(args),
         Command::Check(args) => check::run(args),
+        Command::Completions(args) => completions::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Init(args) => init::run(args),
         Command::Probe(args) => probe::run(args),

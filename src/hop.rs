@@ -244,6 +244,8 @@ pub enum HopErrorKind {
     SenderGone,
     /// A deadline passed.
     Timeout,
+    /// The audit log has no room for its line, and the configuration wants each recorded.
+    Unrecorded,
     /// No route to the address, or the network is down.
     Unreachable,
 }
@@ -353,7 +355,7 @@ impl fmt::Display for HopErrorKind {
             }
             Self::CredentialsMissing(refusal) => write!(
                 f,
-                "the proxy wants authentication ({}) and none is configured",
+                "the proxy wants authentication ({}) and no credentials for it are configured",
                 refusal.offered.join(", ")
             ),
             Self::CredentialsRefused(refusal) => {
@@ -388,6 +390,7 @@ impl fmt::Display for HopErrorKind {
             Self::Reset { code } => write!(f, "stream reset with code {code}"),
             Self::SenderGone => f.write_str("the sender went away"),
             Self::Timeout => f.write_str("no answer in time"),
+            Self::Unrecorded => f.write_str("the audit log takes no more lines"),
             Self::Unreachable => f.write_str("unreachable"),
         }
     }

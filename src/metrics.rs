@@ -274,10 +274,11 @@ impl Metrics {
         let (listener, wire) = (ended.listener.to_owned(), ended.wire);
         let labels = ExchangeLabels { listener, route: route(), wire, outcome };
         self.exchanges.get_or_create(&labels).inc();
-        let times = TimeLabels { route: route(), outcome };
+        // One copy of the route's name serves all that every push needs.
+        let times = TimeLabels { route: labels.route, outcome };
         self.exchange_seconds.get_or_create(&times).observe(ended.took.as_secs_f64());
         if let Some(upstream) = ended.upstream {
-            let label = RouteLabel { route: route() };
+            let label = RouteLabel { route: times.route };
             self.upstream_seconds.get_or_create(&label).observe(upstream.as_secs_f64());
         }
         if let Some(cause) = ended.cause {
@@ -345,9 +346,9 @@ impl Metrics {
 
     /// When the certificates of now end, by name; those of before are forgotten, or an alarm would
     /// ring for what nobody uses. `kind` is `leaf`, `issuer` or `identity`.
-    pub fn set_expiries(&self, kind: &'static str, ends: Vec<(String, i64)>) {
+    pub fn set_expiries(&self, ends: impl Iterator<Item = (&'static str, String, i64)>) {
         self.expiry.clear();
-        for (name, not_after) in ends {
+        for (kind, name, not_after) in ends {
             self.expiry.get_or_create(&ExpiryLabels { kind, name }).set(not_after);
         }
     }
@@ -477,7 +478,7 @@ mod tests {
         metrics.set_upstream_connections("corporate", "h2", 4);
         metrics.set_dials("corporate", None, 1);
         metrics.reloaded(false);
-        metrics.set_expiries("issuer", vec![("relay".to_owned(), 1_800_000_000)]);
+        metrics.set_expiries(std::iter::once(("issuer", "relay".to_owned(), 1_800_000_000)));
         let text = metrics.encode();
         for line in [
             "pushrelay_build_info{version=\"0.1.0\"} 1",
@@ -513,7 +514,7 @@ mod tests {
     fn what_a_reload_took_away_is_shown_no_more() {
         let metrics = Metrics::new(Dropped::default());
         for name in ["old.example", "new.example"] {
-            metrics.set_expiries("leaf", vec![(name.to_owned(), 1_800_000_000)]);
+            metrics.set_expiries(std::iter::once(("leaf", name.to_owned(), 1_800_000_000)));
         }
         for egress in ["gone", "kept"] {
             metrics.set_lanes(egress, 5, 2);

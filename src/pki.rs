@@ -100,6 +100,9 @@ pub fn fingerprint_of(certificate: &[u8]) -> Option<KeyFingerprint> {
     Some(KeyFingerprint::of_spki(parse(certificate)?.public_key().raw))
 }
 
+/// What the issuer is called among [`leaf::LeafStore::expiries`].
+pub const ISSUER: &str = "issuer";
+
 /// How close the end of a certificate is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Alarm {
@@ -125,6 +128,52 @@ pub const fn alarm(not_after: i64, now: i64) -> Alarm {
         left if left <= 30 * DAY => Alarm::Month,
         _more => Alarm::Quiet,
     }
+}
+
+/// A certificate that somebody has to renew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// Of the leaf, or [`ISSUER`].
+    pub name: String,
+    /// How close.
+    pub alarm: Alarm,
+    /// What ends when, and what to do.
+    pub text: String,
+}
+
+/// In words, what ends and when, once somebody has to do something about it; what is renewed here
+/// before it ends is left out. `expiries` are [`leaf::LeafStore::expiries`].
+pub fn endings(expiries: &[(String, i64)], now: i64) -> Vec<Ending> {
+    let issuer = expiries.iter().find(|(name, _)| name == ISSUER).map(|(_, end)| *end);
+    let concerns = |(name, not_after): &&(String, i64)| {
+        // Minted leaves end with their issuer at the latest: it is the issuer that is told.
+        alarm(*not_after, now) != Alarm::Quiet && (name == ISSUER || issuer != Some(*not_after))
+    };
+    let told = |(name, not_after): &(String, i64)| {
+        let (end, left) = (day(*not_after), not_after.saturating_sub(now).div_euclid(86_400));
+        let when = match left {
+            ..0 => format!("ended on {end}"),
+            0 => format!("ends today, {end}"),
+            1 => format!("ends on {end}, tomorrow"),
+            _ => format!("ends on {end}, in {left} days"),
+        };
+        let text = if name == ISSUER {
+            format!(
+                "the issuer {when}: sign it again with `pushrelay ca extend` (or by the CA that \
+                 made it); senders change nothing"
+            )
+        } else {
+            format!("the leaf for {name} {when}: put a new one in its place")
+        };
+        Ending { name: name.clone(), alarm: alarm(*not_after, now), text }
+    };
+    expiries.iter().filter(concerns).map(told).collect()
+}
+
+/// The day of a moment, UTC.
+pub fn day(unix: i64) -> String {
+    time::OffsetDateTime::from_unix_timestamp(unix)
+        .map_or_else(|_never| unix.to_string(), |moment| moment.date().to_string())
 }
 
 /// Reads a certificate; anything after it makes it unreadable.
@@ -165,7 +214,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// Seconds since 1970; 0 for a clock that stands before it.
-fn unix(now: SystemTime) -> i64 {
+pub(crate) fn unix(now: SystemTime) -> i64 {
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
@@ -178,6 +227,23 @@ fn unix_time(now: SystemTime) -> UnixTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn endings_name_what_somebody_has_to_renew() {
+        let day = 86_400;
+        let now = 20_000 * day;
+        let told = |expiries: &[(&str, i64)]| {
+            let expiries: Vec<_> =
+                expiries.iter().map(|(name, left)| ((*name).to_owned(), now + left)).collect();
+            endings(&expiries, now).into_iter().map(|it| it.text).collect::<Vec<_>>()
+        };
+        assert!(told(&[("issuer", 31 * day), ("api.push.apple.com", 40 * day)]).is_empty());
+        let soon = told(&[("api.push.apple.com", 5 * day), ("issuer", 5 * day)]);
+        assert_eq!(soon.len(), 1, "{soon:?}");
+        assert!(soon[0].starts_with("the issuer ends on 2024-10-09, in 5 days: "), "{soon:?}");
+        let brought = told(&[("push.corp.example", -1), ("issuer", 300 * day)]);
+        assert!(brought[0].starts_with("the leaf for push.corp.example ended on "), "{brought:?}");
+    }
 
     #[test]
     fn alarms_rise_at_30_14_and_7_days() {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::config::{Route, RouteHost};
 use crate::downstream::{Answer, Exchange, Handle, Head, Reply, Sender};
 use crate::metrics::Metrics;
+use crate::provider::apns::APNS_ID;
 use crate::telemetry::{AccessLog, Audit};
 use crate::upstream::{Answered, Credential, Push, Unanswered};
 
@@ -182,7 +183,7 @@ impl<U: Upstream> Handle for Relay<U> {
             when_unknown: route.map_or(crate::config::WhenUnknown::Final, |one| one.when_unknown),
             repeats_refused: false,
             down_for: None,
-            apns_id: head.and_then(|head| head.headers.get("apns-id")),
+            apns_id: head.and_then(|head| head.headers.get(&APNS_ID)),
             request_id: &request_id,
         };
         let reply = Reply::Answer(answer::synthetic(&error, &setting));

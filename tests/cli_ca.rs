@@ -244,11 +244,16 @@ fn nothing_is_overwritten_and_the_root_key_stays_apart() {
     let every = ["root.key", "certs/root.pem", "certs/issuer.pem", "certs/issuer.key"];
     let read = || every.map(|file| fs::read(path.join(file)).unwrap());
     let before = read();
-    for root_key in ["root.key", "second.key"] {
+    for (root_key, code, told) in
+        [("root.key", 1, "exists already"), ("second.key", 64, "`pushrelay ca extend`")]
+    {
         let args = ["init", "--root-key", root_key, "--host", HOST, "--algorithm", "p256"];
-        let text = refused(&ca(path, &args), 1);
-        assert!(text.contains("exists already"), "{text}");
+        let text = refused(&ca(path, &args), code);
+        assert!(text.contains(told), "{text}");
     }
+    let args = ["init", "--root-key", "stick/root.key", "--dir", "other", "--host", HOST];
+    let text = refused(&ca(path, &args), 64);
+    assert!(text.contains("is the medium mounted?") && !path.join("other").exists(), "{text}");
     let text = refused(&ca(path, &["csr", "--host", HOST, "--algorithm", "p256"]), 1);
     assert!(text.contains("exists already"), "{text}");
     assert_eq!(read(), before);

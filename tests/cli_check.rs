@@ -363,7 +363,13 @@ fn init_writes_a_file_that_check_accepts_and_never_overwrites() {
         assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
         assert!(stdout(&output).contains("valid (1 listener, 1 route, 7 hosts)"));
         let before = std::fs::read(folder.path().join("relay.yaml")).unwrap();
-        assert_ne!(pushrelay(folder.path(), &["init"]).status.code(), Some(0));
+        assert_eq!(pushrelay(folder.path(), &["init"]).status.code(), Some(64));
+        let nowhere = pushrelay(folder.path(), &["init", "-o", "none/relay.yaml"]);
+        assert_eq!(nowhere.status.code(), Some(1));
+        let printed = pushrelay(folder.path(), &["init", "--placement", placement, "-o", "-"]);
+        let written = std::fs::read_to_string(folder.path().join("relay.yaml")).unwrap();
+        assert_eq!(stdout(&printed), written);
+        assert!(!folder.path().join("-").exists());
         assert_eq!(std::fs::read(folder.path().join("relay.yaml")).unwrap(), before);
         // Without --syntax the issuer is looked for.
         let output = pushrelay(folder.path(), &["check"]);
@@ -417,4 +423,81 @@ fn flows_and_schema_are_printed() {
     let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).expect("JSON");
     assert_eq!(schema["title"], "relay.yaml");
     assert!(schema["properties"]["listeners"].is_object());
+}
+
+/// Runs in a shell, so that a test can say where the output goes.
+fn in_shell(folder: &Path, script: &str) -> Output {
+    Command::new("sh")
+        .args(["-c", script])
+        .current_dir(folder)
+        .env("PUSHRELAY", env!("CARGO_BIN_EXE_pushrelay"))
+        .output()
+        .expect("a shell")
+}
+
+#[test]
+fn a_full_disk_or_a_closed_pipe_is_no_panic_and_spoils_no_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    // Nobody listens at port 1: the ladder ends at once.
+    let probe = "$PUSHRELAY probe --proxy http://127.0.0.1:1 api.push.apple.com";
+    for (script, code) in [
+        (format!("{probe} --json >/dev/full"), 1),
+        (format!("{probe} >/dev/full"), 1),
+        (format!("{probe} --report /dev/full"), 1),
+        (format!("{probe} --json-file none/last.json"), 1),
+        (format!("{probe} --json-file last.json --report last.html"), 11),
+        ("$PUSHRELAY completions bash >/dev/full".to_owned(), 1),
+        ("$PUSHRELAY demo 2>&1 >/dev/full | grep panicked".to_owned(), 1),
+        (
+            "{ $PUSHRELAY probe --explain all; echo $? >code; } | true; exit $(cat code)"
+                .to_owned(),
+            0,
+        ),
+    ] {
+        let output = in_shell(path, &script);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{script}: {complaint}");
+        assert!(!complaint.contains("panicked"), "{script}: {complaint}");
+    }
+    // A draft that cannot be written leaves last week's report as it was.
+    let report = std::fs::read(path.join("last.json")).unwrap();
+    std::fs::create_dir(path.join("last.json.tmp")).unwrap();
+    let output = in_shell(path, &format!("{probe} --json-file last.json"));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(std::fs::read(path.join("last.json")).unwrap(), report);
+    assert!(path.join("last.html").exists() && !path.join("last.html.tmp").exists());
+}
+
+#[test]
+fn what_fails_for_the_same_reason_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = in_shell(folder.path(), "$PUSHRELAY probe --proxy http://127.0.0.1:1 apns fcm");
+    let text = stdout(&output);
+    assert_eq!(text.matches("> Check address and port of the proxy").count(), 1, "{text}");
+    assert_eq!(text.matches(", as for api.push.apple.com:443").count(), 3, "{text}");
+    assert!(text.contains("4 probed: 0 ok, 0 warn, 4 fail"), "{text}");
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "version: 1\nlisteners:\n  - { name: a, bind: ['192.0.2.1:0'], accept: [plain], networks: [192.0.2.0/24] }\nroutes:\n  - provider: fcm\nadmin: { bind: off }\n";
+    std::fs::write(folder.path().join("relay.yaml"), text).unwrap();
+    let output = pushrelay(folder.path(), &["run"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("listener a: cannot listen on 192.0.2.1:0: "), "{told}");
+    assert!(told.contains("\n  hint: this machine has no address 192.0.2.1"), "{told}");
+}
+
+#[test]
+fn a_valid_file_that_deserves_a_look_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "version: 1\nlisteners:\n  - { name: a, bind: ['127.0.0.1:0'], accept: [plain] }\nroutes:\n  - { provider: fcm, egress: direct }\negress:\n  corporate:\n    proxies: [{ url: 'http://proxy.corp.example:3128' }]\n";
+    std::fs::write(folder.path().join("relay.yaml"), text).unwrap();
+    let output = pushrelay(folder.path(), &["check"]);
+    assert_eq!(output.status.code(), Some(0));
+    let told = stdout(&output);
+    assert!(told.ends_with("\nnote: relay.yaml: no route uses egress corporate\n"), "{told}");
 }

@@ -2,10 +2,12 @@
 //! script; drawn from the status JSON, and whatever is missing there is left out.
 
 use std::fmt::Write;
+use std::time::SystemTime;
 
 use serde_json::Value;
 
 use crate::hop::clean;
+use crate::pki;
 use crate::probe::report::html::escape;
 
 /// Longest text in a box, characters; the whole stands in the JSON below.
@@ -46,10 +48,18 @@ pub(super) fn render(status: &Value) -> String {
     out.push_str("<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">");
     // Writing to a String cannot fail, here and below.
     let _ = write!(out, "<title>pushrelay</title><style>{STYLE}</style></head><body><main>");
-    out.push_str("<h1>pushrelay</h1>");
+    let field = |name: &str| escape(&status.get(name).map(brief).unwrap_or_default());
+    let _ = write!(
+        out,
+        "<h1>pushrelay {}</h1><p>{}, up {}</p>",
+        field("version"),
+        field("configuration"),
+        super::span(status.get("uptime_seconds").and_then(Value::as_u64).unwrap_or(0)),
+    );
     out.push_str(&picture(status));
     probes(&mut out, status);
     paths(&mut out, status);
+    certificates(&mut out, status, pki::unix(SystemTime::now()));
     let text = format!("{status:#}");
     let _ = write!(
         out,
@@ -94,6 +104,7 @@ fn probes(out: &mut String, status: &Value) {
 fn paths(out: &mut String, status: &Value) {
     let found = list(status, "paths");
     if found.is_empty() {
+        out.push_str("<p>No push has come yet.</p>");
         return;
     }
     out.push_str(
@@ -131,6 +142,20 @@ fn paths(out: &mut String, status: &Value) {
         );
     }
     out.push_str("</tbody></table></div>");
+}
+
+/// What somebody has to renew.
+fn certificates(out: &mut String, status: &Value, now: i64) {
+    let endings = pki::endings(&super::expiries(status), now);
+    if endings.is_empty() {
+        return;
+    }
+    out.push_str("<h2>Certificates</h2>");
+    for ending in endings {
+        let class = if ending.alarm >= pki::Alarm::Week { "fail" } else { "warn" };
+        let text = escape(&ending.text);
+        let _ = write!(out, "<p><span class=\"{class}\">{class}</span> {text}</p>");
+    }
 }
 
 fn list<'s>(status: &'s Value, name: &str) -> &'s [Value] {
@@ -194,14 +219,27 @@ fn cells(status: &Value, name: &str, title: &str, under: &[&str]) -> Vec<Cell> {
         let down = item.get("down_seconds").is_some_and(Value::is_number);
         let latched =
             item.get("latched").and_then(Value::as_array).is_some_and(|all| !all.is_empty());
+        // The hop at fault is what stands in red, not only the lane behind it.
+        let at_proxy = name == "egress"
+            && list(status, "paths").iter().any(|path| {
+                let hop = path.get("last_failure").and_then(|failure| failure.get("hop"));
+                path.get("egress") == item.get("name")
+                    && path.get("failing") == Some(&Value::Bool(true))
+                    && matches!(hop.and_then(Value::as_str), Some("to-proxy" | "proxy"))
+            });
         Cell {
             text: short(&item.get(title).map(brief).unwrap_or_default()),
             under: short(&words),
-            bad: down || latched,
+            bad: down || latched || at_proxy,
         }
     };
-    let items = list(status, name);
-    let mut cells: Vec<_> = items.iter().take(ROWS).map(cell).collect();
+    // What no route uses is on nobody's path; `direct` is always there.
+    let used = |item: &Value| {
+        let routes = list(status, "routes");
+        name != "egress" || routes.iter().any(|route| route.get("egress") == item.get("name"))
+    };
+    let items: Vec<&Value> = list(status, name).iter().filter(|item| used(item)).collect();
+    let mut cells: Vec<_> = items.iter().take(ROWS).map(|item| cell(item)).collect();
     if items.len() > ROWS {
         let text = format!("and {} more, see below", items.len() - ROWS);
         cells.push(Cell { text, under: String::new(), bad: false });
@@ -239,6 +277,8 @@ mod tests {
     fn the_picture_shows_the_path_and_peer_text_stays_text() {
         let status = json!({
             "listeners": [{ "name": "dmz", "bind": ["0.0.0.0:443"] }],
+            "routes": [{ "name": "apns", "egress": "<script>alert(1)</script>" }],
+            "certificates": [{ "name": "<script>", "not_after": 5 }],
             "egress": [{ "name": "<script>alert(1)</script>", "latched": ["proxy:3128"] }],
             "probes": [{ "severity": "\"><script>", "sentence": "<script>" }],
             "paths": [{ "origin": "<script>", "failing": true, "last_failure": { "code": "<script>" } }],
@@ -248,6 +288,16 @@ mod tests {
         assert!(page.contains("dmz") && page.contains("api.push.apple.com"));
         assert!(!page.contains("<script"), "{page}");
         assert_eq!(page.matches("rect class=\"bad\"").count(), 2);
+        assert!(page.contains("class=\"fail\">fail</span> the leaf for &lt;script&gt; ended on"));
+        let broken = json!({
+            "routes": [{ "name": "apns", "egress": "corporate" }],
+            "egress": [{ "name": "corporate" }],
+            "paths": [{ "egress": "corporate", "failing": true, "last_failure": { "hop": "proxy" } }],
+        });
+        assert_eq!(render(&broken).matches("rect class=\"bad\"").count(), 1);
+        let unused = json!({ "egress": [{ "name": "direct" }], "paths": [] });
+        let page = render(&unused);
+        assert!(!page.contains(">direct<") && page.contains("No push has come yet."), "{page}");
         assert!(render(&json!(null)).contains("<svg"));
     }
 }

@@ -207,9 +207,3 @@ fn read_root(certificate: &Path, key: &Path) -> Result<authority::Issuer, Failur
 fn list<'a>(hosts: impl IntoIterator<Item = &'a HostName>) -> String {
     hosts.into_iter().map(|host| format!("  {host}\n")).collect()
 }
-
-/// `2036-11-21`, UTC.
-fn day(unix: i64) -> String {
-    time::OffsetDateTime::from_unix_timestamp(unix)
-        .map_or_else(|_out_of_range| "?".to_owned(), |time| time.date().to_string())
-}

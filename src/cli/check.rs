@@ -10,6 +10,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use http::{Method, Uri};
 
@@ -17,8 +18,9 @@ use super::EXIT_CONFIG;
 use super::status::{self, AskError};
 use crate::config::flows::Table;
 use crate::config::material::Material;
-use crate::config::{Admin, Config};
+use crate::config::{Admin, Config, EgressName};
 use crate::hop::clean;
+use crate::pki;
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -59,9 +61,10 @@ pub fn run(args: Args) -> ExitCode {
 fn examine(args: &Args) -> Result<(String, bool), String> {
     let told = |invalid: &dyn Display| format!("{invalid}\n");
     let config = Config::load(&args.config).map_err(|invalid| told(&invalid))?;
-    if !args.syntax {
-        Material::load(&config).map_err(|invalid| told(&invalid))?;
-    }
+    let material = match args.syntax {
+        true => Material::default(),
+        false => Material::load(&config).map_err(|invalid| told(&invalid))?,
+    };
     let effective = || config.effective().map_err(|error: fmt::Error| told(&error));
     if args.effective {
         return Ok((effective()?, true));
@@ -76,14 +79,35 @@ fn examine(args: &Args) -> Result<(String, bool), String> {
         1 => format!("1 {word}"),
         _ => format!("{number} {word}s"),
     };
-    let valid = format!(
+    let mut valid = format!(
         "{}: valid ({}, {}, {})\n",
         args.config.display(),
         count(config.listeners.len(), "listener"),
         count(config.routes.len(), "route"),
         count(config.hosts().len(), "host"),
     );
+    for note in notes(args, &config, &material) {
+        valid.push_str(&format!("note: {note}\n"));
+    }
     Ok((valid, true))
+}
+
+/// What is valid and still worth a look.
+fn notes(args: &Args, config: &Config, material: &Material) -> Vec<String> {
+    let unused = config.egress.keys().filter(|name| {
+        name.0.as_ref() != EgressName::DIRECT
+            && config.routes.iter().all(|route| route.egress != **name)
+    });
+    let unused =
+        unused.map(|name| format!("{}: no route uses egress {name}", args.config.display()));
+    let brought = material.leaves.iter().filter_map(|leaf| {
+        let name = leaf.dns_names().into_iter().next().unwrap_or_default();
+        Some((name, leaf.not_after()?))
+    });
+    let issuer = material.issuer.iter().map(|issuer| (pki::ISSUER.to_owned(), issuer.not_after()));
+    let expiries: Vec<_> = brought.chain(issuer).collect();
+    let endings = pki::endings(&expiries, pki::unix(SystemTime::now()));
+    unused.chain(endings.into_iter().map(|ending| ending.text)).collect()
 }
 
 /// What the running relay serves, against the file.
@@ -96,12 +120,12 @@ fn compared(args: &Args, config: &Config, file: &str) -> (String, bool) {
     let at = args.admin.clone().or_else(|| at.parse().ok()).unwrap_or_default();
     let asked = status::told(&at, args.token_file.as_deref(), Method::GET, "/configuration");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let body = match runtime.map_err(AskError::Unreachable) {
+    let body = match runtime.map_err(AskError::Runtime) {
         Ok(runtime) => runtime.block_on(asked),
         Err(error) => Err(error),
     };
     match body {
-        Err(error) => (format!("{at}: {}\n", super::send::chain(&error)), false),
+        Err(error) => (format!("{}\n", super::send::chain(&error)), false),
         Ok(running) => {
             let running = String::from_utf8_lossy(&running);
             // It comes over the network: no line of it may move the cursor.

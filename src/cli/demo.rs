@@ -5,11 +5,10 @@
 
 use std::process::ExitCode;
 
-use anstream::{eprintln, println};
-
 use crate::simulate::SimulateError;
 use crate::simulate::sender::SendError;
 
+use super::out::{complain, say};
 use super::send::chain;
 
 mod post;
@@ -40,7 +39,7 @@ enum DemoError {
 
 /// Runs `demo`; success only if every push did what it claims.
 pub fn run(_args: Args) -> ExitCode {
-    println!(
+    say!(
         "Everything here runs on this machine: senders, proxies and APNs are simulated, the relay is real.\n\
          200 is a delivered push; 410 is one that APNs refuses, as the sender must hear it."
     );
@@ -54,15 +53,15 @@ pub fn run(_args: Args) -> ExitCode {
     });
     match shown {
         Ok(true) => {
-            println!("\nEvery push did what it claims.");
+            say!("\nEvery push did what it claims.");
             ExitCode::SUCCESS
         }
         Ok(false) => {
-            println!("\nNot every push did what it claims: see the lines marked WRONG.");
+            say!("\nNot every push did what it claims: see the lines marked WRONG.");
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("error: {}", chain(&error));
+            complain!("error: {}", chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::EXIT_USAGE;
+use super::out::{self, complain, say};
 
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]
@@ -13,7 +14,7 @@ pub struct Args {
     /// Where the relay stands: before the corporate proxy or after it
     #[arg(long, value_enum, default_value = "post")]
     placement: Placement,
-    /// The file to write
+    /// The file to write; `-` prints it
     #[arg(long, short, value_name = "FILE", default_value = "relay.yaml")]
     output: PathBuf,
 }
@@ -50,29 +51,35 @@ fn content(placement: Placement) -> String {
 /// Writes the file.
 pub fn run(args: Args) -> ExitCode {
     let Args { placement, output } = args;
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&output)
-        .and_then(|mut file| file.write_all(content(placement).as_bytes()));
+    if output.as_os_str() == "-" {
+        let printed = out::print(format_args!("{}", content(placement)));
+        return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let written =
+        OpenOptions::new().write(true).create_new(true).open(&output).and_then(|mut file| {
+            file.write_all(content(placement).as_bytes()).inspect_err(|_full| {
+                // Half a file would stand in the way of the next try.
+                drop(std::fs::remove_file(&output));
+            })
+        });
     let file = output.display();
-    // Nothing can be done about a closed terminal.
-    let _ = match &written {
-        Ok(()) => writeln!(
-            anstream::stdout(),
-            "{file} is written.\nNext: pushrelay ca init --root-key FILE, then pushrelay check --config {file}"
-        ),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            writeln!(
-                anstream::stderr(),
-                "{file} exists and is left as it is; name another with --output"
-            )
-        }
-        Err(error) => writeln!(anstream::stderr(), "{file} cannot be written: {error}"),
-    };
     match written {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_told) => ExitCode::from(EXIT_USAGE),
+        Ok(()) => {
+            say!(
+                "{file} is written: edit `networks`, `topics` and the way out.\n\
+                 Next: pushrelay ca init --config {file} --root-key FILE\n\
+                 then: pushrelay check --config {file}"
+            );
+            ExitCode::SUCCESS
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            complain!("{file} exists and is left as it is; name another with --output");
+            ExitCode::from(EXIT_USAGE)
+        }
+        Err(error) => {
+            complain!("{file} cannot be written: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -3,13 +3,13 @@
 //! Exit code: 0 ok or warn, 10 a fault at our own side, 11 at or before the proxy, 12 an inspector
 //! or portal, 13 beyond it, 64 wrong usage, 78 a configuration that is not valid.
 
+use std::cell::RefCell;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anstream::{eprintln, print, println};
-
+use super::out::{self, complain};
 use super::{EXIT_CONFIG, EXIT_USAGE};
 use crate::probe::baseline::{self, BaselineError};
 use crate::probe::clock;
@@ -108,7 +108,10 @@ fn climbed(args: &Args) -> Result<Report, Problem> {
         let sender = plan::sender(args, relay)?;
         let report = runtime.block_on(tasks.run_until(through::probe(&sender)));
         if !args.json {
-            report.targets.iter().for_each(|target| print!("{}", text::target(target)));
+            let mut table = text::Table::default();
+            for target in &report.targets {
+                print(&table.target(target));
+            }
         }
         report
     } else {
@@ -118,8 +121,13 @@ fn climbed(args: &Args) -> Result<Report, Problem> {
     if clock::synchronised() == Some(false) {
         report.notes.push(UNSYNCHRONISED.to_owned());
     }
-    if let Some(before) = before {
-        report.changes = baseline::changes(&before, &report);
+    match (before, &args.baseline) {
+        (Some(before), _) => report.changes = baseline::changes(&before, &report),
+        (None, Some(file)) => {
+            let file = file.display();
+            report.notes.push(format!("There is no baseline {file} yet: nothing is compared."));
+        }
+        (None, None) => {}
     }
     Ok(report)
 }
@@ -127,15 +135,16 @@ fn climbed(args: &Args) -> Result<Report, Problem> {
 async fn climb(args: &Args, ground: &Ground, aims: &[Aim]) -> Report {
     let idle = args.idle.map(Duration::from_secs);
     let wishes = Wishes { allow_direct: args.allow_direct, idle };
+    let table = RefCell::new(text::Table::default());
     let told = |target: &TargetReport| {
         if !args.json {
-            print!("{}", text::target(target));
+            print(&table.borrow_mut().target(target));
         }
     };
     let begun = |aim: &Aim| {
         // Only where somebody watches; the table is the result.
         if !args.json && std::io::stderr().is_terminal() {
-            eprintln!("climbing to {} by {} ...", aim.origin, aim.egress);
+            complain!("climbing to {} by {} ...", aim.origin, aim.egress);
         }
     };
     probe(ground, aims, wishes, &Told { begun: &begun, ended: &told }).await
@@ -146,32 +155,38 @@ fn finish(args: &Args, report: &Report) -> ExitCode {
         Ok(json) => json,
         Err(error) => return Problem::Io(error.into()).exit(),
     };
-    if args.json {
-        println!("{json}");
-    } else {
-        print!("{}", text::summary(report));
+    let shown = if args.json { format!("{json}\n") } else { text::summary(report) };
+    let mut whole = true;
+    if let Err(error) = out::print(format_args!("{shown}")) {
+        complain!("error: standard output: {error}");
+        whole = false;
     }
     let page = args.report.as_ref().map(|file| (file, html::page(report)));
     let json = args.json_file.as_ref().map(|file| (file, json));
     for (file, content) in page.into_iter().chain(json) {
-        if let Err(error) = std::fs::write(file, content) {
-            eprintln!("error: {}: {error}", file.display());
-            return ExitCode::FAILURE;
+        if let Err(error) = out::file(file, &content) {
+            complain!("error: {}: {error}", file.display());
+            whole = false;
         }
     }
-    ExitCode::from(report.exit_code())
+    if whole { ExitCode::from(report.exit_code()) } else { ExitCode::FAILURE }
+}
+
+/// What is lost here stands in the report's JSON and page too.
+fn print(text: &str) {
+    drop(out::print(format_args!("{text}")));
 }
 
 fn explain(word: &str) -> ExitCode {
     if word == "all" {
-        print!("{}", codes::markdown());
+        print(&codes::markdown());
         return ExitCode::SUCCESS;
     }
     if let Some(code) = Code::find(word) {
-        print!("{}", code.explained());
+        print(&code.explained());
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: there is no code {word:?}; `--explain all` lists them");
+    complain!("error: there is no code {word:?}; `--explain all` lists them");
     ExitCode::from(EXIT_USAGE)
 }
 
@@ -206,19 +221,19 @@ impl Problem {
     fn exit(self) -> ExitCode {
         match self {
             Self::Usage(what) => {
-                eprintln!("error: {what}");
+                complain!("error: {what}");
                 ExitCode::from(EXIT_USAGE)
             }
             Self::Baseline(error) => {
-                eprintln!("error: {}", super::send::chain(&error));
+                complain!("error: {}", super::send::chain(&error));
                 ExitCode::from(EXIT_USAGE)
             }
             Self::Io(error) => {
-                eprintln!("error: {error}");
+                complain!("error: {error}");
                 ExitCode::FAILURE
             }
             Self::Ground(error) => {
-                eprintln!("error: {}", super::send::chain(&error));
+                complain!("error: {}", super::send::chain(&error));
                 ExitCode::from(EXIT_CONFIG)
             }
         }

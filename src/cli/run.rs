@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::EXIT_CONFIG;
+use super::out::complain;
 use crate::admin::{self, Site};
 use crate::app::watch::Fingerprints;
 use crate::app::{App, Inherited, Running, StartError};
@@ -83,21 +84,16 @@ pub fn run(args: Args) -> ExitCode {
     code
 }
 
-#[expect(clippy::print_stderr, reason = "the log is not set up yet")]
 fn refused(invalid: &Invalid) -> ExitCode {
-    eprint!("{invalid}");
+    complain!("{invalid}");
     ExitCode::from(EXIT_CONFIG)
 }
 
-#[expect(clippy::print_stderr, reason = "the last word of a process that does not start")]
 fn failed(error: &(dyn Error + 'static)) -> ExitCode {
-    eprint!("pushrelay: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        eprint!(": {error}");
-        cause = error.source();
+    complain!("pushrelay: {}", super::send::chain(error));
+    if let Some(hint) = error.downcast_ref().and_then(StartError::hint) {
+        complain!("  hint: {hint}");
     }
-    eprintln!();
     ExitCode::FAILURE
 }
 
@@ -282,7 +278,8 @@ async fn reload(running: &mut Running, config: Config, what: &str) -> bool {
         }
         Err(error) => {
             let cause = error.source().map(ToString::to_string);
-            tracing::error!(%error, cause, "not reloaded; the old configuration goes on");
+            let hint = error.hint();
+            tracing::error!(%error, cause, hint, "not reloaded; the old configuration goes on");
         }
     }
     taken

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use anstream::{eprintln, println};
 use rustls::RootCertStore;
 use url::Url;
 
@@ -16,6 +15,7 @@ use crate::simulate::authority::read_roots;
 use crate::simulate::sender::{Connected, Push, Receipt, SendError, Sender, Speech};
 
 use super::EXIT_USAGE;
+use super::out::{complain, say};
 
 /// Connections at once; more measure this machine and not the relay.
 const MAX_CONCURRENCY: usize = 1000;
@@ -70,7 +70,7 @@ pub fn run(args: Args) -> ExitCode {
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: {error}");
+            complain!("error: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -81,7 +81,7 @@ pub fn run(args: Args) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(wrong) => {
-            eprintln!("error: {wrong}");
+            complain!("error: {wrong}");
             ExitCode::from(EXIT_USAGE)
         }
     }
@@ -196,7 +196,7 @@ async fn one(
 
 fn report(json: bool, outcome: &Result<Receipt, SendError>) {
     match (outcome, json) {
-        (Ok(receipt), false) => println!(
+        (Ok(receipt), false) => say!(
             "{} {} {:?} {} ms apns-id {}{}",
             receipt.status(),
             receipt.reason().unwrap_or_default(),
@@ -205,7 +205,7 @@ fn report(json: bool, outcome: &Result<Receipt, SendError>) {
             receipt.field("apns-id").unwrap_or("-"),
             receipt.field("proxy-status").map(|s| format!(" proxy-status {s}")).unwrap_or_default(),
         ),
-        (Ok(receipt), true) => println!(
+        (Ok(receipt), true) => say!(
             "{}",
             serde_json::json!({
                 "status": receipt.status(),
@@ -216,8 +216,8 @@ fn report(json: bool, outcome: &Result<Receipt, SendError>) {
                 "ms": u64::try_from(receipt.took.as_millis()).unwrap_or(u64::MAX),
             })
         ),
-        (Err(error), false) => println!("no answer: {}", chain(error)),
-        (Err(error), true) => println!("{}", serde_json::json!({ "error": chain(error) })),
+        (Err(error), false) => say!("no answer: {}", chain(error)),
+        (Err(error), true) => say!("{}", serde_json::json!({ "error": chain(error) })),
     }
 }
 

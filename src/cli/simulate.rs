@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anstream::{eprintln, println};
 use clap::{Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -17,6 +16,7 @@ use crate::simulate::authority::{Throwaway, read_identity, read_roots, server_co
 use crate::simulate::{SimulateError, apns, fcm, proxy};
 
 use super::EXIT_USAGE;
+use super::out::{complain, say};
 use super::send::chain;
 
 /// Arguments of `simulate`.
@@ -179,7 +179,7 @@ pub fn run(args: Args) -> ExitCode {
         What::Proxy(proxy) => &proxy.common,
     };
     if !common.listen.ip().is_loopback() && !common.allow_non_loopback {
-        eprintln!("error: {} is not loopback; add --allow-non-loopback", common.listen);
+        complain!("error: {} is not loopback; add --allow-non-loopback", common.listen);
         return ExitCode::from(EXIT_USAGE);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -195,7 +195,7 @@ pub fn run(args: Args) -> ExitCode {
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", chain(&error));
+            complain!("error: {}", chain(&error));
             ExitCode::FAILURE
         }
     }
@@ -234,7 +234,7 @@ impl Common {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut dump = signal(SignalKind::user_defined1())?;
         let ca = self.ca_out.as_deref().map_or_else(|| "-".to_owned(), |p| p.display().to_string());
-        println!("ready {what} {address} ca {ca}");
+        say!("ready {what} {address} ca {ca}");
         loop {
             let over = tokio::select! {
                 _ = interrupt.recv() => true,
@@ -245,7 +245,7 @@ impl Common {
                 write_whole(file, &record())?;
             }
             if over {
-                println!("{}", summary());
+                say!("{}", summary());
                 return Ok(());
             }
         }

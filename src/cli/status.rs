@@ -6,17 +6,19 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::hop::clean;
+use crate::pki;
+
+mod text;
 
 /// The whole question and its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,14 +47,17 @@ pub struct Args {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
     /// The URL is not `http://host[:port]`.
-    #[error("--admin must be an http:// URL")]
+    #[error("--admin wants http://HOST:PORT")]
     Url,
     /// The token cannot be read, or is no field value.
     #[error("the token file cannot be used")]
     Token(#[source] std::io::Error),
     /// Nobody there.
-    #[error("no admin server answers there: is the relay running?")]
-    Unreachable(#[source] std::io::Error),
+    #[error("no admin server answers at {0}: is the relay running, is `admin.bind` another?")]
+    Unreachable(String, #[source] std::io::Error),
+    /// This process cannot ask at all.
+    #[error("cannot ask")]
+    Runtime(#[source] std::io::Error),
     /// It broke HTTP.
     #[error("what answers there is not the admin server")]
     Protocol(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -74,7 +79,7 @@ pub fn run(args: Args) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(answer(&args)),
-        Err(error) => Err(AskError::Unreachable(error)),
+        Err(error) => Err(AskError::Runtime(error)),
     };
     // Nothing can be done about a closed terminal.
     match result {
@@ -93,7 +98,8 @@ pub fn run(args: Args) -> ExitCode {
             match error {
                 AskError::Url => ExitCode::from(super::EXIT_USAGE),
                 AskError::Token(_)
-                | AskError::Unreachable(_)
+                | AskError::Unreachable(..)
+                | AskError::Runtime(_)
                 | AskError::Protocol(_)
                 | AskError::Timeout
                 | AskError::Refused { .. } => ExitCode::FAILURE,
@@ -115,9 +121,7 @@ async fn answer(args: &Args) -> Result<String, AskError> {
         return Ok(String::from_utf8_lossy(&body).into_owned());
     }
     let value = serde_json::from_slice(&body).map_err(|bad| AskError::Protocol(bad.into()))?;
-    let mut out = String::new();
-    outline(&value, 0, &mut out);
-    Ok(out)
+    Ok(text::render(&value, pki::unix(SystemTime::now())))
 }
 
 /// The body of the admin server's good answer, in time.
@@ -151,7 +155,9 @@ pub(crate) async fn ask(
     let authority = authority.ok_or(AskError::Url)?;
     let host = authority.host().trim_matches(['[', ']']);
     let address = (host, authority.port_u16().unwrap_or(80));
-    let stream = TcpStream::connect(address).await.map_err(AskError::Unreachable)?;
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|source| AskError::Unreachable(authority.to_string(), source))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| AskError::Protocol(error.into()))?;
@@ -185,61 +191,16 @@ pub(crate) async fn ask(
     answered.map_err(AskError::Protocol)
 }
 
-/// The status for people: one fact a line, indented, cleaned for the terminal.
-fn outline(value: &Value, depth: usize, out: &mut String) {
-    let pad = "  ".repeat(depth);
-    let plain = |value: &Value| match value {
-        Value::String(text) => Some(clean(text.as_bytes(), 200)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-        Value::Array(_) | Value::Object(_) => None,
-    };
-    // Writing to a String cannot fail.
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                let name = clean(name.as_bytes(), 80);
-                if let Some(text) = plain(value) {
-                    let _ = writeln!(out, "{pad}{name}: {text}");
-                } else {
-                    let _ = writeln!(out, "{pad}{name}:");
-                    outline(value, depth + 1, out);
-                }
-            }
-        }
-        Value::Array(items) => {
-            for item in items {
-                if let Some(text) = plain(item) {
-                    let _ = writeln!(out, "{pad}- {text}");
-                } else {
-                    let _ = writeln!(out, "{pad}-");
-                    outline(item, depth + 1, out);
-                }
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            let _ = writeln!(out, "{pad}{}", plain(value).unwrap_or_default());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_outline_is_indented_and_safe_for_terminals() {
-        let value = serde_json::json!({ "a": [1, { "b": "x\u{1b}[31m" }], "c": {} });
-        let mut out = String::new();
-        outline(&value, 0, &mut out);
-        assert_eq!(out, "a:\n  - 1\n  -\n    b: x.[31m\nc:\n");
-    }
 
     #[tokio::test]
     async fn where_nobody_is_it_says_so() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let base = format!("http://{free}").parse().unwrap();
         let error = ask(&base, Method::GET, "/status", None).await.unwrap_err();
-        assert!(matches!(error, AskError::Unreachable(_)), "{error}");
+        assert!(matches!(error, AskError::Unreachable(..)), "{error}");
         let https = "https://127.0.0.1".parse().unwrap();
         assert!(matches!(ask(&https, Method::GET, "/", None).await, Err(AskError::Url)));
     }

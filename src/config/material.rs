@@ -102,7 +102,7 @@ impl Material {
             .filter_map(|egress| Some((egress.name.clone(), reading.egress(egress)?)))
             .collect();
         let token = config.admin.token.as_ref();
-        let admin_token = token.and_then(|token| reading.secret("admin.token", token));
+        let admin_token = token.and_then(|token| reading.password("admin.token", token));
         match Invalid::from_problems(&config.path, reading.findings.problems) {
             Some(invalid) => Err(invalid),
             None => Ok(Self { issuer, leaves, listeners, routes, egress, admin_token }),
@@ -118,6 +118,17 @@ struct Reading<'c> {
 impl Reading<'_> {
     fn secret(&mut self, at: &str, source: &SecretSource) -> Option<Secret> {
         match secrets::read(source, &|name| std::env::var_os(name)) {
+            Ok(secret) => Some(secret),
+            Err(error) => {
+                self.findings.add(at, error.to_string(), error.hint());
+                None
+            }
+        }
+    }
+
+    /// A password or token: one line of text.
+    fn password(&mut self, at: &str, source: &SecretSource) -> Option<Secret> {
+        match secrets::read_text(source, &|name| std::env::var_os(name)) {
             Ok(secret) => Some(secret),
             Err(error) => {
                 self.findings.add(at, error.to_string(), error.hint());
@@ -215,7 +226,7 @@ impl Reading<'_> {
             sender_roots: certificates
                 .and_then(|one| self.roots(&format!("{at}.sender_certificates.roots"), &one.roots)),
             connect_password: asked.and_then(|asked| {
-                self.secret(&format!("{at}.connect_credentials.basic.password"), &asked.password)
+                self.password(&format!("{at}.connect_credentials.basic.password"), &asked.password)
             }),
             signature_keys: keys
                 .filter_map(|(index, key)| {
@@ -257,7 +268,7 @@ impl Reading<'_> {
         };
         ProxyMaterial {
             password: password.and_then(|(kind, source)| {
-                self.secret(&format!("{at}.credentials.{kind}.password"), source)
+                self.password(&format!("{at}.credentials.{kind}.password"), source)
             }),
             roots: if proxy.tls { self.roots(&format!("{at}.roots"), &proxy.roots) } else { None },
         }
@@ -265,6 +276,13 @@ impl Reading<'_> {
 }
 
 fn key_pair_hint(pair: &KeyPairFiles) -> String {
+    if !pair.chain.exists() && !pair.key.exists() {
+        return format!(
+            "`pushrelay ca init --root-key FILE` makes an issuer; if you have one, put it at {} and {}",
+            pair.chain.display(),
+            pair.key.display()
+        );
+    }
     format!(
         "check {} (PEM, leaf first) and {} (PEM, not encrypted)",
         pair.chain.display(),

@@ -131,20 +131,57 @@ fn syntax(error: &serde_yaml::Error, text: &str) -> Problem {
         None => first,
     };
     let message = message.rsplit_once("error: ").map_or(message, |(_, rest)| rest);
-    let twice = message.strip_prefix("duplicate mapping key: ");
-    let (message, hint) = match twice.and_then(|rest| rest.split(',').next()) {
-        Some(key) => (format!("`{key}` stands here twice"), "keep one"),
-        None => {
-            let hint = "check indentation, quotes and brackets here and on the line above";
-            (message.to_owned(), hint)
-        }
-    };
+    let (message, hint) = explained(message);
     Problem {
         line: at.line,
         column: at.column,
         path: String::new(),
         message: crate::hop::clean(message.as_bytes(), 200),
         hint: Some(hint.to_owned()),
+    }
+}
+
+/// The parser's words in an administrator's, where they are known, and what would be right.
+fn explained(message: &str) -> (String, &'static str) {
+    let twice = message.strip_prefix("duplicate mapping key: ");
+    if let Some(key) = twice.and_then(|rest| rest.split(',').next()) {
+        return (format!("`{key}` stands here twice"), "keep one");
+    }
+    let own = |words: &str| words.to_owned();
+    if message.contains("Documents {") {
+        let hint = "relay.yaml is one document: take out the line `---` and what is behind it";
+        return (own("a second YAML document begins here"), hint);
+    }
+    if message.contains("quoted scalar") {
+        let hint = "look for a quote that is not closed, here or on a line above";
+        return (message.to_owned(), hint);
+    }
+    if message.contains("expected string scalar") {
+        let hint = "put text with brackets or colons into quotes, such as \"[::]:443\"";
+        return (own("a list or a map stands where a key or a word belongs"), hint);
+    }
+    if message.contains("simple key expected") {
+        let hint = "write `key: value`, with a colon and a blank, here or on the line above";
+        return (own("a key without its colon"), hint);
+    }
+    (message.to_owned(), "check indentation, quotes and brackets here and on the line above")
+}
+
+/// A file in another encoding; `valid` octets of it are UTF-8.
+pub(super) fn not_utf8(bytes: &[u8], valid: usize) -> Problem {
+    let before = String::from_utf8_lossy(&bytes[..valid]);
+    let number = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let message = match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "the file is UTF-16, not UTF-8",
+        _ => "this is not UTF-8",
+    };
+    Problem {
+        line: number(before.matches('\n').count()),
+        column: number(line.chars().count()),
+        path: String::new(),
+        message: message.to_owned(),
+        hint: Some("save the file as UTF-8".to_owned()),
     }
 }
 

@@ -52,9 +52,15 @@ impl Config {
                 raw::LARGEST_FILE
             )));
         }
-        let text = std::fs::read_to_string(file)
+        let bytes = std::fs::read(file)
             .map_err(|error| unreadable(format!("the file cannot be read: {error}")))?;
-        Self::from_text(&text, file)
+        match String::from_utf8(bytes) {
+            Ok(text) => Self::from_text(&text, file),
+            Err(error) => Err(Invalid {
+                file: file.to_owned(),
+                problems: vec![raw::not_utf8(error.as_bytes(), error.utf8_error().valid_up_to())],
+            }),
+        }
     }
 
     /// Validates the text of a relay.yaml that stands, or would stand, at `file`.

@@ -144,7 +144,8 @@ const fn failure(kind: &HopErrorKind) -> &'static str {
         HopErrorKind::BudgetExhausted
         | HopErrorKind::Draining
         | HopErrorKind::Overloaded
-        | HopErrorKind::SenderGone => "503 Service Unavailable",
+        | HopErrorKind::SenderGone
+        | HopErrorKind::Unrecorded => "503 Service Unavailable",
         HopErrorKind::Alert(_)
         | HopErrorKind::AlpnNotH2 { .. }
         | HopErrorKind::Certificate { .. }

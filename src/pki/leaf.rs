@@ -223,7 +223,8 @@ impl LeafStore {
             let name = leaf.identity.dns_names().into_iter().next();
             Some((name.unwrap_or_else(|| "unnamed".to_owned()), leaf.identity.not_after()?))
         });
-        let issuer = self.issuer.iter().map(|issuer| ("issuer".to_owned(), issuer.not_after()));
+        let issuer =
+            self.issuer.iter().map(|issuer| (super::ISSUER.to_owned(), issuer.not_after()));
         minted.chain(brought).chain(issuer).collect()
     }
 

@@ -13,20 +13,24 @@ const SLOW: u64 = 300;
 #[derive(Debug, thiserror::Error)]
 pub enum BaselineError {
     /// It is not there, or unreadable.
-    #[error("the baseline cannot be read")]
-    Io(#[from] std::io::Error),
+    #[error("the baseline {0} cannot be read")]
+    Io(String, #[source] std::io::Error),
     /// It is no report.
-    #[error("the baseline is no JSON report of `probe --json`")]
-    Json(#[from] serde_json::Error),
+    #[error("the baseline {0} is no JSON report of `probe --json`")]
+    Json(String, #[source] serde_json::Error),
 }
 
 /// Reads a report that `probe --json` wrote; `None` where there is none yet, so that a timer's
 /// first run works.
 pub fn read(file: &std::path::Path) -> Result<Option<Value>, BaselineError> {
+    let name = || file.display().to_string();
     match std::fs::read(file) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Ok(report) => Ok(Some(report)),
+            Err(error) => Err(BaselineError::Json(name(), error)),
+        },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(BaselineError::Io(name(), error)),
     }
 }
 

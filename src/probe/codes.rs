@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use super::verdict;
 use crate::hop::Hop;
 
 mod table;
@@ -75,9 +76,28 @@ impl Code {
         let mut text =
             format!("{} ({}, {})\n\n{}\n", row.word, row.severity, hops.join(" or "), row.means);
         if !row.action.is_empty() {
-            text.push_str(&format!("\nWhat to do: {}\n", row.action));
+            let action = verdict::fill(row.action, |slot| stand_in(slot).to_owned());
+            text.push_str(&format!("\nWhat to do: {action}\n"));
         }
         text
+    }
+}
+
+/// What stands in an action while there is no path to take the names from.
+fn stand_in(slot: &str) -> &'static str {
+    match slot {
+        "host" => "HOST",
+        "port" => "PORT",
+        "origin" => "HOST:PORT",
+        "other_port" => "the other port",
+        "proxy" => "the proxy",
+        "servers" => "of this machine",
+        "issuer" => "the issuer",
+        "vendor" => "the people of the box that ends TLS",
+        "seconds" => "180",
+        "check" => "Check this machine's clock first. ",
+        // A vendor's own setting is known by its certificate only.
+        _ => "",
     }
 }
 
@@ -129,6 +149,15 @@ mod tests {
                     assert!(SLOTS.contains(&slot), "{}: {slot}", row.word);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn an_explanation_has_no_slots_and_no_holes() {
+        for code in Code::ALL {
+            let text = code.explained();
+            assert!(!text.contains(['{', '}']), "{text}");
+            assert!(!text.contains("  ") && !text.contains(" ,") && !text.contains(" ."), "{text}");
         }
     }
 

@@ -108,7 +108,10 @@ impl Aim {
 
 /// Nothing climbed yet.
 pub fn blank(ground: &Ground, aim: &Aim) -> Findings {
-    unclimbed(ground.egress.get(&aim.egress).map(AsRef::as_ref), aim)
+    Findings {
+        servers: ground.dialer.servers(&aim.egress).map(|servers| servers.to_string()),
+        ..unclimbed(ground.egress.get(&aim.egress).map(AsRef::as_ref), aim)
+    }
 }
 
 /// Nothing known but the configuration.

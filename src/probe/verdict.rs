@@ -176,7 +176,8 @@ fn resolve(findings: &Findings, failure: &Failure) -> Judged {
     if failure.kind == HopErrorKind::NameNotFound {
         return asked(Judged::new(Code::NameNotFound));
     }
-    if failure.kind == HopErrorKind::Timeout {
+    let unreachable = HopErrorKind::Io(std::io::ErrorKind::NetworkUnreachable);
+    if failure.kind == HopErrorKind::Timeout || failure.kind == unreachable {
         return asked(Judged::new(Code::ResolverSilent));
     }
     if failure.kind == HopErrorKind::Unreachable {
@@ -265,12 +266,12 @@ fn rendered(findings: &Findings, judged: &Judged) -> Verdict {
         code: row.word,
         hop: judged.hop.word(),
         sentence,
-        action: fill(row.action).trim().to_owned(),
+        action: fill(row.action),
     }
 }
 
-/// Replaces each `{slot}`.
-fn fill(template: &str, value: impl Fn(&str) -> String) -> String {
+/// Replaces each `{slot}`; an empty one leaves no hole.
+pub(super) fn fill(template: &str, value: impl Fn(&str) -> String) -> String {
     let mut out = String::with_capacity(template.len() * 2);
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('{') {
@@ -280,7 +281,7 @@ fn fill(template: &str, value: impl Fn(&str) -> String) -> String {
         rest = behind;
     }
     out.push_str(rest);
-    out
+    out.replace("  ", " ").trim().to_owned()
 }
 
 fn value(findings: &Findings, judged: &Judged, slot: &str) -> String {

@@ -5,6 +5,8 @@
 //! management host with a port of its own; `api.development` is an older name of the sandbox
 //! that senders still use.
 
+use http::HeaderName;
+
 use super::{Dialect, Environment, PresetHost};
 
 /// 2197 lets a firewall pass APNs and no other HTTPS.
@@ -13,6 +15,11 @@ pub const PORTS: &[u16] = &[443, 2197];
 pub const MANAGEMENT_PORT: u16 = 2196;
 /// Channel management in the sandbox.
 pub const SANDBOX_MANAGEMENT_PORT: u16 = 2195;
+
+/// The name of a push; every answer to one carries it.
+pub static APNS_ID: HeaderName = HeaderName::from_static("apns-id");
+/// The name of an answer of the channel management.
+pub static APNS_REQUEST_ID: HeaderName = HeaderName::from_static("apns-request-id");
 
 const BROADCAST: (&[&str], &str) = (&["POST"], "/4/broadcasts/apps/*");
 

@@ -14,6 +14,7 @@ use crate::config::{WhenUnknown, WhenUnsent};
 use crate::downstream::{Answer, Reply};
 use crate::hop::HopErrorKind;
 use crate::provider::Dialect;
+use crate::provider::apns::APNS_ID;
 
 use super::outcome::{Refusal, RelayError};
 
@@ -85,7 +86,7 @@ pub fn synthetic(error: &RelayError, setting: &Setting<'_>) -> Answer {
     if setting.dialect == Dialect::Apns {
         // aioapns completes a push only by an answer with an id.
         let id = setting.apns_id.cloned().unwrap_or_else(super::translate::fresh_apns_id);
-        headers.insert(HeaderName::from_static("apns-id"), id);
+        headers.insert(&APNS_ID, id);
     }
     let body = Bytes::from(body::body(error, setting.dialect, status, setting.request_id));
     Answer { status, headers, body, close: ends_connection(error) }

@@ -63,10 +63,19 @@ struct Bench {
 }
 
 fn bench(config: &Config, keys: &[Secret], sign_with: Option<&Secret>) -> Bench {
+    recorded_bench(config, keys, sign_with, None)
+}
+
+fn recorded_bench(
+    config: &Config,
+    keys: &[Secret],
+    sign_with: Option<&Secret>,
+    audit: Option<Audit>,
+) -> Bench {
     let plan = Plan::with_keys(config, [keys].into_iter(), [sign_with, None].into_iter());
     let (access, lines) = AccessLog::captured();
     let metrics = Arc::new(Metrics::new(Dropped::default()));
-    let records = Records { metrics, access, audit: None };
+    let records = Records { metrics, access, audit };
     let relay = Relay::new(plan, Table::default(), records);
     Bench { relay, lines, listener: Arc::clone(&config.listeners[0]) }
 }
@@ -359,4 +368,27 @@ async fn a_lane_that_never_ends_is_unknown_soon_after_the_deadline() {
     let answer = bench.answer(head, "{}").await;
     assert_eq!(&answer.body[..], br#"{"reason":"RelayOutcomeUnknown"}"#);
     assert_eq!((answer.status.as_u16(), bench.relay.under_way()), (409, 0));
+}
+
+#[tokio::test]
+async fn what_the_audit_log_cannot_take_is_refused_with_that_reason() {
+    // Always full: every write fails with ENOSPC.
+    let audit = Audit::open("/dev/full".as_ref(), true, Dropped::default()).unwrap();
+    let bench = recorded_bench(&both(), &[], None, Some(audit));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // The first ones pass until the disk's first error is known.
+    let answer = loop {
+        let answer = bench.answer(push_head(), "{}").await;
+        if answer.status.as_u16() != 200 {
+            break answer;
+        }
+        assert!(Instant::now() < deadline, "nothing was refused");
+    };
+    assert_eq!(answer.status.as_u16(), 503);
+    let carried = bench.sent();
+    let line = std::iter::from_fn(|| bench.lines.next()).last().unwrap();
+    assert_eq!((line.outcome, line.hop), ("not_sent", "relay-host"));
+    assert!(line.cause.unwrap().contains("the audit log takes no more lines"));
+    bench.answer(push_head(), "{}").await;
+    assert_eq!(bench.sent(), carried);
 }

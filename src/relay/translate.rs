@@ -14,6 +14,7 @@ use crate::config::{NextHop, Scheme};
 use crate::downstream::{Head, Wire};
 use crate::names::Authority;
 use crate::provider::Provider;
+use crate::provider::apns::APNS_ID;
 
 use super::Permit;
 use super::outcome::Refusal;
@@ -24,6 +25,10 @@ pub mod fields;
 /// Largest header list sent to APNs, octets as RFC 9113 §6.5.2 counts them: what APNs announces
 /// as its MAX_HEADER_LIST_SIZE.
 const APNS_HEADER_LIST: usize = 8000;
+
+/// D8: never in HPACK's tables, they change with every push or are a secret, which also stays out
+/// of Debug.
+const UNINDEXED: [&str; 4] = ["apns-id", "apns-expiration", "apns-collapse-id", "authorization"];
 
 /// What a chain signature adds; never sent beyond the relay that checks it.
 const CHAIN_FIELDS: [&str; 3] = ["signature", "signature-input", super::signature::DEADLINE_FIELD];
@@ -51,8 +56,10 @@ pub fn request(
 ) -> Result<Request<Bytes>, Refusal> {
     let apns = permit.route.provider == Provider::Apns;
     let mut headers = end_to_end(&head.headers, apns, chain.signed)?;
-    if apns {
-        apns_fields(head, &mut headers);
+    if apns && head.target.starts_with("/3/device/") && !headers.contains_key(&APNS_ID) {
+        let mut made = fresh_apns_id();
+        made.set_sensitive(true);
+        headers.insert(&APNS_ID, made);
     }
     if permit.route.next_hop != NextHop::Origin {
         headers.insert(VIA, via(head.wire, chain.pseudonym)?);
@@ -104,7 +111,14 @@ fn absolute(head: &Head, permit: &Permit) -> Result<Uri, Refusal> {
 fn end_to_end(sent: &HeaderMap, apns: bool, signed: bool) -> Result<HeaderMap, Refusal> {
     let nominated = fields::nominated(sent)?;
     let mut headers = HeaderMap::with_capacity(sent.keys_len() + 2);
-    for name in sent.keys() {
+    // The map yields the values of a name one after the other; asking for each name's would cost
+    // every push a search for each of its fields.
+    let mut lines = sent.iter().peekable();
+    while let Some((name, first)) = lines.next() {
+        let mut rest = Vec::new();
+        while let Some((_same, value)) = lines.next_if(|(next, _)| *next == name) {
+            rest.push(value);
+        }
         if fields::is_underscore_twin(name.as_str()) {
             return Err(Refusal::Malformed("a field name with an underscore in a known name"));
         }
@@ -120,24 +134,31 @@ fn end_to_end(sent: &HeaderMap, apns: bool, signed: bool) -> Result<HeaderMap, R
             || (signed && name.as_str() == "content-digest")
             || (apns && (*name == CACHE_CONTROL || *name == ACCEPT_ENCODING));
         if !dropped {
-            headers.insert(name.clone(), one_value(sent, name)?);
+            let mut value = one_value(name, first, &rest)?;
+            // What the sender kept out of the tables stays out (RFC 7541 §7.1.3).
+            if apns && UNINDEXED.contains(&name.as_str()) {
+                value.set_sensitive(true);
+            }
+            headers.insert(name.clone(), value);
         }
     }
     Ok(headers)
 }
 
 /// C3: one line per name leaves. B2: no blanks around a value.
-fn one_value(sent: &HeaderMap, name: &HeaderName) -> Result<HeaderValue, Refusal> {
-    let mut values = sent.get_all(name).iter();
-    let first = values.next().expect("a key of the map has a value");
+fn one_value(
+    name: &HeaderName,
+    first: &HeaderValue,
+    rest: &[&HeaderValue],
+) -> Result<HeaderValue, Refusal> {
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    for value in sent.get_all(name) {
+    let padded = |value: &HeaderValue| {
         let bytes = value.as_bytes();
-        if blank(bytes.first()) || blank(bytes.last()) {
-            return Err(Refusal::Malformed("a field value with blanks around it"));
-        }
+        blank(bytes.first()) || blank(bytes.last())
+    };
+    if padded(first) || rest.iter().any(|value| padded(value)) {
+        return Err(Refusal::Malformed("a field value with blanks around it"));
     }
-    let rest: Vec<&HeaderValue> = values.collect();
     if rest.is_empty() {
         return Ok(first.clone());
     }
@@ -145,7 +166,7 @@ fn one_value(sent: &HeaderMap, name: &HeaderName) -> Result<HeaderValue, Refusal
         return Err(Refusal::Malformed("a field that may stand once stands twice"));
     }
     if fields::is_singleton(name.as_str()) {
-        if rest.iter().any(|other| *other != first) {
+        if rest.iter().any(|other| **other != first) {
             return Err(Refusal::Malformed("two different values of a field that has one"));
         }
         return Ok(first.clone());
@@ -158,18 +179,6 @@ fn one_value(sent: &HeaderMap, name: &HeaderName) -> Result<HeaderValue, Refusal
         joined.extend_from_slice(value.as_bytes());
     }
     HeaderValue::from_bytes(&joined).map_err(|_bad| Refusal::Malformed("a field value"))
-}
-
-fn apns_fields(head: &Head, headers: &mut HeaderMap) {
-    if head.target.starts_with("/3/device/") && !headers.contains_key("apns-id") {
-        headers.insert("apns-id", fresh_apns_id());
-    }
-    // D8: never indexed, they change with every push; the token is kept out of Debug, too.
-    for name in ["apns-id", "apns-expiration", "apns-collapse-id", "authorization"] {
-        if let Some(value) = headers.get_mut(name) {
-            value.set_sensitive(true);
-        }
-    }
 }
 
 /// A lower-case UUID of version 4 (RFC 9562 §5.4).

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 use crate::config::{NextHop, WhenUnsent};
 use crate::downstream::{Exchange, Reply};
 use crate::hop::{Hop, HopError, HopErrorKind, Stage};
+use crate::provider::apns::APNS_ID;
 use crate::provider::{Dialect, Provider};
 use crate::telemetry::Audit;
 use crate::telemetry::audit::Place;
@@ -150,7 +151,10 @@ fn room<U: Upstream>(
     place: Option<&Place>,
 ) -> Result<(), RelayError> {
     let unrecorded = place.is_none() && relay.records.audit.as_ref().is_some_and(Audit::binds);
-    if unrecorded || relay.under_way.get() > plan.exchanges {
+    if unrecorded {
+        return Err(own(HopErrorKind::Unrecorded));
+    }
+    if relay.under_way.get() > plan.exchanges {
         return Err(own(HopErrorKind::Overloaded));
     }
     Ok(())
@@ -181,7 +185,7 @@ fn prepare<U: Upstream>(
     else {
         return Err(own(HopErrorKind::Timeout));
     };
-    let apns_id = request.headers().get("apns-id").cloned();
+    let apns_id = request.headers().get(&APNS_ID).cloned();
     if let Some(key) = plan.sign_key(&permit.route, permit.route_index) {
         let added = sign(&request, key, left);
         request.headers_mut().extend(added);
@@ -309,7 +313,7 @@ fn tell<U: Upstream>(
     request_id: &str,
 ) -> Reply {
     let permit = &exchange.permit;
-    let id = fate.apns_id.as_ref().or_else(|| exchange.head.headers.get("apns-id"));
+    let id = fate.apns_id.as_ref().or_else(|| exchange.head.headers.get(&APNS_ID));
     let reply = reply(
         error,
         &Setting {

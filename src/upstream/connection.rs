@@ -163,7 +163,8 @@ impl Connection {
 
     /// No new stream may be opened: GOAWAY, or the end.
     pub fn is_retired(&self) -> bool {
-        self.closed.get() || self.log.going_away() || self.send.borrow().is_none()
+        let ending = self.log.going_away() || self.log.write_failed();
+        self.closed.get() || ending || self.send.borrow().is_none()
     }
 
     /// The transport is gone.

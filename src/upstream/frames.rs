@@ -3,17 +3,20 @@
 //! It parses 9-octet frame heads in both directions and the bodies of SETTINGS, GOAWAY,
 //! RST_STREAM and PING only (RFC 9113 §4.1, §6). It changes no byte and judges nothing: lanes
 //! read stream limits and GOAWAY from it, `replay` reads whether a stream's HEADERS ever left,
-//! status and probe read all of it.
+//! status and probe read all of it. One thing it does: a failed write does not end the connection
+//! before what the peer said last (answers, GOAWAY) is read.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use crate::hop::clean;
 
@@ -24,6 +27,10 @@ const BODY_KEPT: usize = 1024;
 const SETTINGS_KEPT: usize = 32;
 /// Characters of GOAWAY debug data that are kept.
 const DEBUG_KEPT: usize = 256;
+
+/// After a failed write the peer's last words are read for so long at most. They lie in our own
+/// socket already, and a socket that cannot be written to ends; this bounds one that does not.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -57,6 +64,7 @@ pub struct FrameLog {
     pongs: Cell<u64>,
     headers_out: Cell<u32>,
     last_read: Cell<Option<Instant>>,
+    write_failed: Cell<bool>,
     not_http2: RefCell<Option<String>>,
     cut: Cell<bool>,
     changed: RefCell<Option<Box<dyn Fn()>>>,
@@ -108,6 +116,11 @@ impl FrameLog {
     /// proven unsent. A stream at or below it may have left (we err towards "may have").
     pub fn highest_headers_out(&self) -> u32 {
         self.headers_out.get()
+    }
+
+    /// A write failed: nothing leaves any more, only what the peer said before is still read.
+    pub fn write_failed(&self) -> bool {
+        self.write_failed.get()
     }
 
     /// When the last octet arrived.
@@ -248,6 +261,14 @@ pub struct Tap<IO> {
     outwards: Follower,
     preface_left: usize,
     first_frame_seen: bool,
+    broken: Option<Broken>,
+}
+
+/// The write side's end.
+#[derive(Debug)]
+struct Broken {
+    error: Option<io::Error>,
+    until: Pin<Box<Sleep>>,
 }
 
 impl<IO> Tap<IO> {
@@ -260,7 +281,60 @@ impl<IO> Tap<IO> {
             outwards: Follower::default(),
             preface_left: PREFACE,
             first_frame_seen: false,
+            broken: None,
         }
+    }
+
+    fn fails(&mut self, error: io::Error) {
+        self.broken = Some(Broken { error: Some(error), until: Box::pin(sleep(LAST_WORDS)) });
+        self.log.write_failed.set(true);
+        self.log.tell();
+    }
+
+    /// What h2 is told of a write that must not or cannot leave any more.
+    fn held_back(&self, octets: usize) -> Option<io::Result<usize>> {
+        if self.log.cut.get() {
+            return Some(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        self.broken.is_some().then_some(Ok(octets))
+    }
+
+    /// What h2 is told of a write of `bufs`: of a failed one that it succeeded, or it would drop
+    /// what lies in the socket unread. TLS may have sent a part of them before it failed, so they
+    /// count as sent; what comes after them does not.
+    fn written(
+        &mut self,
+        polled: Poll<io::Result<usize>>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let all = bufs.iter().map(|buf| buf.len()).sum();
+        let done = match polled {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(done)) => done,
+            Poll::Ready(Err(error)) => {
+                self.fails(error);
+                all
+            }
+        };
+        let mut left = done;
+        for buf in bufs {
+            let n = left.min(buf.len());
+            self.saw_write(&buf[..n]);
+            left -= n;
+            if left == 0 {
+                break;
+            }
+        }
+        Poll::Ready(Ok(done))
+    }
+
+    /// The same for flushing and closing, of which there is nothing to count.
+    fn settled(&mut self, polled: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        if let Poll::Ready(Err(error)) = polled {
+            self.fails(error);
+            return Poll::Ready(Ok(()));
+        }
+        polled
     }
 
     fn saw_read(&mut self, bytes: &[u8]) {
@@ -312,8 +386,18 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Tap<IO> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        if matches!(polled, Poll::Ready(Ok(()))) {
-            self.saw_read(&buf.filled()[before..]);
+        match &polled {
+            Poll::Ready(Ok(())) => self.saw_read(&buf.filled()[before..]),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                if let Some(broken) = &mut self.broken
+                    && broken.until.as_mut().poll(cx).is_ready()
+                {
+                    let error = broken.error.take();
+                    let error = error.unwrap_or_else(|| io::ErrorKind::BrokenPipe.into());
+                    return Poll::Ready(Err(error));
+                }
+            }
         }
         polled
     }
@@ -321,52 +405,51 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Tap<IO> {
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Tap<IO> {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.log.cut.get() {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        let this = self.get_mut();
+        if let Some(told) = this.held_back(buf.len()) {
+            return Poll::Ready(told);
         }
-        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
-        if let Poll::Ready(Ok(n)) = polled {
-            self.saw_write(&buf[..n]);
-        }
-        polled
+        let polled = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.written(polled, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.log.cut.get() {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        let this = self.get_mut();
+        if let Some(told) = this.held_back(bufs.iter().map(|buf| buf.len()).sum()) {
+            return Poll::Ready(told);
         }
-        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        if let Poll::Ready(Ok(mut left)) = polled {
-            for buf in bufs {
-                let n = left.min(buf.len());
-                self.saw_write(&buf[..n]);
-                left -= n;
-                if left == 0 {
-                    break;
-                }
-            }
-        }
-        polled
+        let polled = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        this.written(polled, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.broken.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut this.io).poll_flush(cx);
+        this.settled(polled)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.broken.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut this.io).poll_shutdown(cx);
+        this.settled(polled)
     }
 }
 
@@ -430,6 +513,75 @@ mod tests {
         tap.saw_write(&headers[9..]);
         tap.saw_write(&frame(HEADERS, 4, 3, &[1; 4])[..8]);
         assert_eq!(log.highest_headers_out(), 1, "a head cut short opens no stream");
+    }
+
+    /// Takes what the test says, then fails; what it has to read stays readable.
+    struct Broke {
+        takes: usize,
+        inbox: Vec<u8>,
+        ends: bool,
+    }
+
+    impl AsyncRead for Broke {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let inbox = std::mem::take(&mut self.inbox);
+            if inbox.is_empty() && !self.ends {
+                return Poll::Pending;
+            }
+            buf.put_slice(&inbox);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Broke {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            if self.takes == 0 {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            self.takes -= 1;
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn e1_a_failed_write_leaves_the_peers_last_words_readable() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let goaway = frame(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]);
+        for ends in [true, false] {
+            let log = Rc::new(FrameLog::default());
+            let io = Broke { takes: 2, inbox: goaway.clone(), ends };
+            let mut tap = Tap::new(io, log.clone());
+            tap.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+            tap.write_all(&frame(HEADERS, 4, 1, &[1; 4])).await.unwrap();
+            assert!(!log.write_failed());
+            tap.write_all(&frame(HEADERS, 4, 3, &[1; 4])).await.unwrap();
+            assert!(log.write_failed());
+            assert_eq!(log.highest_headers_out(), 3, "TLS may have sent a part");
+            tap.write_all(&frame(HEADERS, 4, 5, &[1; 4])).await.unwrap();
+            tap.flush().await.unwrap();
+            assert_eq!(log.highest_headers_out(), 3, "nothing leaves any more");
+            let mut read = vec![0; goaway.len()];
+            tap.read_exact(&mut read).await.unwrap();
+            assert_eq!(log.goaway().map(|goaway| goaway.last_stream), Some(1));
+            let end = tokio::time::timeout(LAST_WORDS * 2, tap.read(&mut read)).await.unwrap();
+            assert_eq!(end.ok(), ends.then_some(0), "it ends, by itself or by the clock");
+        }
     }
 
     #[test]

@@ -142,6 +142,8 @@ pub struct Lane<D> {
     port: Cell<usize>,
     climb: Climb,
     last_error: RefCell<Option<HopError>>,
+    /// When a failed dial was last written to the log.
+    told_at: Cell<Option<Instant>>,
     proven: Cell<bool>,
     last_used: Cell<Instant>,
     /// Called when it may have become idle.
@@ -173,6 +175,7 @@ impl<D: DialOrigin> Lane<D> {
             port: Cell::new(0),
             climb: Climb::default(),
             last_error: RefCell::default(),
+            told_at: Cell::default(),
             proven: Cell::new(false),
             last_used: Cell::new(Instant::now()),
             settled,

@@ -95,9 +95,12 @@ pub enum ResolveFault {
     /// No server is known.
     #[error("no name server is configured")]
     NoServer,
-    /// They refuse, fail or cannot be reached.
+    /// They refuse or fail.
     #[error("the name servers do not answer the question")]
     Failed(#[source] NetError),
+    /// No way leads to them.
+    #[error("the name servers cannot be reached")]
+    Unreachable(#[source] NetError),
     /// They are silent.
     #[error("the name servers are silent")]
     Timeout,
@@ -152,8 +155,14 @@ impl Resolver {
             return Err(ResolveFault::NoServer);
         }
         let resolver = client(&servers).map_err(ResolveFault::Failed)?;
-        let found = ask(&resolver, name).await?;
-        let addresses = interleave(found);
+        let found = ask(&resolver, name).await;
+        // Nobody said that one runs there.
+        if servers.assumed
+            && matches!(&found, Err(ResolveFault::Timeout | ResolveFault::Unreachable(_)))
+        {
+            return Err(ResolveFault::NoServer);
+        }
+        let addresses = interleave(found?);
         Ok(Resolved { addresses, source: Source::Servers(servers) })
     }
 }
@@ -238,6 +247,9 @@ async fn one_family(
             if none.response_code == ResponseCode::NoError =>
         {
             Ok(Vec::new())
+        }
+        Err(error @ (NetError::NoConnections | NetError::Io(_))) => {
+            Err(ResolveFault::Unreachable(error))
         }
         Err(error) if error.is_nx_domain() => Err(ResolveFault::NotFound(Some(error))),
         Err(error) => Err(ResolveFault::Failed(error)),

@@ -250,7 +250,7 @@ impl Head {
         let not_http = || TunnelFault::NotHttp(clean(buffer, TEXT_CAP));
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_CAP];
         let mut response = httparse::Response::new(&mut fields);
-        let octets = match response.parse(buffer) {
+        let octets = match lenient().parse_response(&mut response, buffer) {
             Ok(httparse::Status::Complete(octets)) => octets,
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(httparse::Error::TooManyHeaders) => return Err(TunnelFault::Endless),
@@ -282,6 +282,19 @@ impl Head {
             keeps: !says("close") && (version == 1 || says("keep-alive")),
         }))
     }
+}
+
+/// What old proxies write and every client takes. RFC 9112 tells who reads an answer to mend blanks
+/// before a colon (§5.1) and folded lines (§5.2). A line that is no field is left out: nothing is
+/// forwarded from this head, and all that could be misread is where a refusal's page ends.
+fn lenient() -> httparse::ParserConfig {
+    let mut parser = httparse::ParserConfig::default();
+    parser
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_multiple_spaces_in_response_status_delimiters(true)
+        .ignore_invalid_headers_in_responses(true);
+    parser
 }
 
 fn has_token(line: &[u8], word: &str) -> bool {

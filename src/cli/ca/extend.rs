@@ -5,9 +5,10 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::{Failure, Hosts, ISSUER, ISSUER_KEY, ROOT, day, list, pem, read_root};
+use super::{Failure, Hosts, ISSUER, ISSUER_KEY, ROOT, list, pem, read_root};
 use crate::names::HostName;
 use crate::pki::ca::{Issued, host_names};
+use crate::pki::day;
 use crate::pki::pem::{encode_certificates, replace_public};
 
 /// Arguments of `ca extend`.

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::{Algorithm, Failure, Hosts, ISSUER, ISSUER_KEY, ROOT};
-use super::{day, list, make_folder, must_be_free};
+use super::{list, make_folder, must_be_free};
 use crate::pki::ca::{Issuer, new_root};
+use crate::pki::day;
 use crate::pki::pem::{encode_certificates, encode_key, write_key, write_public};
 
 /// Arguments of `ca init`.
@@ -34,7 +35,7 @@ pub(super) fn run(args: &Args) -> Result<String, Failure> {
     let root_path = dir.join(ROOT);
     let issuer_path = dir.join(ISSUER);
     let key_path = dir.join(ISSUER_KEY);
-    must_be_free(&[&args.root_key, &root_path, &issuer_path, &key_path])?;
+    nothing_is_there(&args.root_key, &dir, &[&root_path, &issuer_path, &key_path])?;
     make_folder(&dir)?;
     keep_apart(&args.root_key, &dir)?;
 
@@ -80,14 +81,38 @@ The issuer may speak for these hosts only, and for no address:
     Ok(text)
 }
 
+/// No authority yet, and a medium for its key.
+fn nothing_is_there(root_key: &Path, dir: &Path, files: &[&Path]) -> Result<(), Failure> {
+    must_be_free(&[root_key])?;
+    if must_be_free(files).is_err() {
+        return Err(Failure::Usage(format!(
+            "{} holds an authority already, and nothing is overwritten. For other hosts or a new \
+             term: `pushrelay ca extend`; senders change nothing. For another authority: --dir",
+            dir.display()
+        )));
+    }
+    let medium = parent(root_key);
+    // The certificates' own folder is refused below, with the better reason.
+    if medium != dir && !medium.is_dir() {
+        return Err(Failure::Usage(format!(
+            "{}: this folder for the root's key is not there; is the medium mounted?",
+            medium.display()
+        )));
+    }
+    Ok(())
+}
+
+fn parent(file: &Path) -> &Path {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or_else(|| Path::new("."))
+}
+
 /// The relay's folders end up in backups and on the relay itself.
 fn keep_apart(root_key: &Path, dir: &Path) -> Result<(), Failure> {
-    let parent = root_key.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or_else(|| Path::new("."));
     let folder = |path: &Path| {
         path.canonicalize().map_err(|source| Failure::Folder { path: path.to_owned(), source })
     };
-    if folder(parent)?.starts_with(folder(dir)?) {
+    if folder(parent(root_key))?.starts_with(folder(dir)?) {
         return Err(Failure::Usage(format!(
             "{}: the root's key must not lie in {}, which stays on the relay; name a medium that leaves this machine",
             root_key.display(),

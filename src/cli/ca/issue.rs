@@ -7,8 +7,9 @@ use std::time::SystemTime;
 use clap::ValueEnum;
 
 use super::read_root;
-use super::{Failure, ISSUER, ISSUER_KEY, ROOT, day, make_folder, must_be_free};
+use super::{Failure, ISSUER, ISSUER_KEY, ROOT, make_folder, must_be_free};
 use crate::pki::ca::{ISSUED_LIFETIME, Issuer, LeafKey, host_names};
+use crate::pki::day;
 use crate::pki::pem::{encode_certificates, encode_key, write_key, write_public};
 
 /// Arguments of `ca issue`.

@@ -4,9 +4,10 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{Failure, ISSUER, ROOT, day, pem, trust};
+use super::{Failure, ISSUER, ROOT, pem, trust};
 use crate::hop::clean;
 use crate::pki::ca::Issued;
+use crate::pki::day;
 use crate::pki::pem::PemError;
 use crate::pki::{Alarm, alarm};
 

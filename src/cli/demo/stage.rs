@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use anstream::println;
 use anstyle::{AnsiColor, Style};
 
+use crate::cli::out::say;
 use crate::simulate::apns::{Entry, Fate, Origin, path_hash, token_accepted, token_for};
 use crate::simulate::sender::{Push, Receipt, SendError, Sender};
 
@@ -76,7 +76,7 @@ const PATH_WIDTH: usize = 63;
 /// Prints a heading.
 pub(super) fn heading(title: &str, path: &str) {
     let bold = Style::new().bold();
-    println!("\n{bold}{title}{bold:#}\n  {path}");
+    say!("\n{bold}{title}{bold:#}\n  {path}");
 }
 
 /// The protocol as people write it.
@@ -110,13 +110,13 @@ pub(super) fn verdict(word: &str, hops: &[(&str, String)], outcome: &str) {
     let style = colour.on_default().bold();
     let hops: Vec<String> = hops.iter().map(|(to, how)| format!("--{how}--> {to}")).collect();
     let path = format!("sender {}", hops.join(" "));
-    println!("  {style}{word:<5}{style:#} {path:<PATH_WIDTH$} => {outcome}");
+    say!("  {style}{word:<5}{style:#} {path:<PATH_WIDTH$} => {outcome}");
 }
 
 /// Prints what the origin counted.
 pub(super) fn totals(origin: &Origin) {
     let summary = origin.ledger().summary();
-    println!(
+    say!(
         "  APNs counted: {}, {}, {}, {}",
         counted(summary.requests, "push", "es"),
         counted(summary.connections, "HTTP/2 connection", "s"),

@@ -13,6 +13,9 @@ use crate::config::{Secret, SecretSource};
 /// Largest secret, octets: a password or a key, no more.
 const LARGEST: u64 = 64 << 10;
 
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// The variable in which systemd names the folder of a unit's credentials.
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
@@ -39,6 +42,9 @@ pub enum SecretError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Neither a password nor a token has several lines.
+    #[error("{0} is not one line of text")]
+    Lines(String),
     /// No secret is so large.
     #[error("{} is larger than {LARGEST} octets", .0.display())]
     TooLarge(PathBuf),
@@ -62,6 +68,9 @@ impl SecretError {
             }
             Self::NotSet(name) => {
                 format!("set {name} for the relay's process, or use {{ file: PATH }}")
+            }
+            Self::Lines(_) => {
+                "a password is one line of UTF-8; save it as such, without a blank line".to_owned()
             }
             Self::Public { path, .. } => format!("chmod o-rwx {}", path.display()),
             Self::TooLarge(_) => "name the file that holds the secret alone".to_owned(),
@@ -90,6 +99,27 @@ pub(super) fn read(source: &SecretSource, lookup: Lookup<'_>) -> Result<Secret, 
             let guarded = credentials.is_some_and(|folder| path.starts_with(folder));
             from_file(path, !guarded)
         }
+    }
+}
+
+/// Reads a password or a token: one line, without the mark that some editors put before it. A
+/// wrong one is not only useless: the proxy locks the account for it.
+pub(super) fn read_text(source: &SecretSource, lookup: Lookup<'_>) -> Result<Secret, SecretError> {
+    let secret = read(source, lookup)?;
+    let value = secret.expose();
+    let text = value.strip_prefix(BYTE_ORDER_MARK).unwrap_or(value);
+    // A NUL is what UTF-16 looks like.
+    if text.iter().any(|octet| matches!(octet, b'\n' | b'\r' | 0)) {
+        return Err(SecretError::Lines(place(source)));
+    }
+    present(text.to_vec(), place(source))
+}
+
+fn place(source: &SecretSource) -> String {
+    match source {
+        SecretSource::Credential(name) => format!("credential {name}"),
+        SecretSource::Env(name) => format!("the environment variable {name}"),
+        SecretSource::File(path) => path.display().to_string(),
     }
 }
 
@@ -154,6 +184,27 @@ mod tests {
         let named = SecretSource::Credential("a".to_owned());
         assert_eq!(read(&named, &among).unwrap().expose(), b"pw");
         assert!(matches!(read(&named, &|_| None), Err(SecretError::NoCredentials(_))));
+    }
+
+    #[test]
+    fn a_password_is_one_line_whatever_an_editor_made_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |octets: &[u8]| {
+            let path = folder.path().join("pw");
+            std::fs::write(&path, octets).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            read_text(&SecretSource::File(path), &|_| None)
+        };
+        for good in [&b"pw"[..], b"pw\n", b"pw\r\n", b"\xef\xbb\xbfpw\r\n"] {
+            assert_eq!(read(good).unwrap().expose(), b"pw", "{good:?}");
+        }
+        assert_eq!(read(b"p w \n").unwrap().expose(), b"p w ");
+        for bad in [&b"pw\n\n"[..], b"user\npw\n", b"\xff\xfep\0w\0\n\0"] {
+            let error = read(bad).unwrap_err();
+            assert!(matches!(error, SecretError::Lines(_)), "{error}");
+            assert!(!error.to_string().contains("pw\n") && error.hint().contains("UTF-8"));
+        }
+        assert!(matches!(read(b"\xef\xbb\xbf\n"), Err(SecretError::Empty(_))));
     }
 
     #[test]

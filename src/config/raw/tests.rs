@@ -44,6 +44,26 @@ fn a_password_in_the_file_is_refused_and_never_quoted() {
 }
 
 #[test]
+fn usual_slips_of_yaml_are_said_in_an_administrators_words() {
+    for (text, told) in [
+        (
+            "version: 1\n---\nversion: 1\n",
+            "2:1: a second YAML document begins here\n  hint: relay.yaml is one document",
+        ),
+        ("a: \"x\nb: \"y\"\n", "a quote that is not closed, here or on a line above"),
+        ("listeners:\n  - bind: [[::]:443]\n", "such as \"[::]:443\""),
+        ("version: 1\nplacement pre\n", "a key without its colon\n  hint: write `key: value`"),
+    ] {
+        let found = problems(text);
+        assert!(found.len() == 1 && found[0].contains(told), "{text}: {found:?}");
+    }
+    let cut = b"version: 1\n# caf\xe9\n";
+    let problem = not_utf8(cut, 16);
+    assert!(problem.to_string().starts_with("2:6: this is not UTF-8\n  hint: save"), "{problem}");
+    assert!(not_utf8(b"\xff\xfev\0", 0).to_string().contains("UTF-16"));
+}
+
+#[test]
 fn syntax_errors_have_a_place_and_no_snippet() {
     for (text, line) in [
         ("version: 1\nlisteners: [\n", 2),

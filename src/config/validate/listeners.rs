@@ -299,6 +299,11 @@ fn networks_required(check: &mut Check<'_>, at: &str, listener: &Listener, route
     if required && only_tls && !untouched {
         return;
     }
+    // Somebody wrote networks, and what is wrong with them is told already.
+    let written = format!("{at}.networks[");
+    if check.findings.problems.iter().any(|problem| problem.path.starts_with(&written)) {
+        return;
+    }
     let message = if required {
         "`networks` is missing: CONNECT, plain and passthrough show no certificate"
     } else {

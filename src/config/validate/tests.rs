@@ -37,6 +37,12 @@ fn route<'c>(config: &'c Config, name: &str) -> &'c Route {
 }
 
 #[test]
+fn wrong_networks_are_not_missing_networks() {
+    let text = "version: 1\nlisteners:\n  - { name: a, bind: ['0.0.0.0:443'], networks: [10.20.0.1-10.20.0.9] }\nroutes: [{ provider: fcm }]\n";
+    assert_eq!(invalid(text), ["listeners[0].networks[0]: this is not a network"]);
+}
+
+#[test]
 fn presets_expand_with_their_own_defaults() {
     let config =
         valid("routes: [{ provider: apns }, { provider: fcm }, { provider: mattermost }]\n");

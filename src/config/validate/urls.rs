@@ -22,9 +22,16 @@ pub(super) fn base(
         );
         return None;
     }
-    let Ok(url) = Url::parse(text) else {
-        check.findings.add(at, "this is not a URL", "write http://HOST:PORT or https://HOST:PORT");
-        return None;
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(error) => {
+            check.findings.add(
+                at,
+                format!("this is not a URL: {error}"),
+                "write http://HOST:PORT or https://HOST:PORT; an IPv6 address stands in brackets",
+            );
+            return None;
+        }
     };
     let scheme = match url.scheme() {
         "http" => Scheme::Http,

@@ -14,7 +14,11 @@ fn direct() -> Dialled {
         proxy: None,
         roots: vec![RootSource::Bundled],
         source: None,
-        servers: Some(Servers { addresses: vec!["192.0.2.53:53".parse().unwrap()], stub: false }),
+        servers: Some(Servers {
+            addresses: vec!["192.0.2.53:53".parse().unwrap()],
+            stub: false,
+            assumed: false,
+        }),
     }
 }
 

@@ -16,16 +16,54 @@ const WIDTH: usize = 80;
 /// Where the evidence of a rung begins, columns.
 const INDENT: usize = 31;
 
-/// One target.
-pub fn target(target: &TargetReport) -> String {
-    let mut out = String::new();
+/// The targets as they end. Where many fail for the same reason, it is told once.
+#[derive(Debug, Default)]
+pub struct Table {
+    told: Vec<Told>,
+}
+
+/// What failed and was told at length.
+#[derive(Debug)]
+struct Told {
+    origin: String,
+    egress: String,
+    sentence: String,
+}
+
+impl Table {
+    /// The next target.
+    pub fn target(&mut self, report: &TargetReport) -> String {
+        if report.verdict.severity != Severity::Fail {
+            return target(report);
+        }
+        let same =
+            |one: &&Told| one.egress == report.egress && one.sentence == report.verdict.sentence;
+        if let Some(earlier) = self.told.iter().find(same) {
+            let mut out = heading(report);
+            mark(&mut out, &report.verdict, &format!(", as for {}", earlier.origin));
+            out.push('\n');
+            return out;
+        }
+        self.told.push(Told {
+            origin: report.origin.clone(),
+            egress: report.egress.clone(),
+            sentence: report.verdict.sentence.clone(),
+        });
+        target(report)
+    }
+}
+
+fn heading(target: &TargetReport) -> String {
     let way = target
         .proxy
         .as_ref()
         .map_or_else(|| "direct".to_owned(), |proxy| format!("through {proxy}"));
     let bold = Style::new().bold();
-    // Writing to a String cannot fail.
-    let _ = writeln!(out, "{bold}{}{bold:#}  {}", cut(&target.origin, 44), cut(&way, WIDTH - 48));
+    format!("{bold}{}{bold:#}  {}\n", cut(&target.origin, 44), cut(&way, WIDTH - 48))
+}
+
+fn target(target: &TargetReport) -> String {
+    let mut out = heading(target);
     for rung in &target.rungs {
         row(&mut out, rung);
     }
@@ -144,7 +182,7 @@ fn plain(evidence: &Map<String, Value>, key: &str) -> String {
     }
 }
 
-fn verdict(out: &mut String, verdict: &Verdict) {
+fn mark(out: &mut String, verdict: &Verdict, more: &str) {
     let style = match verdict.severity {
         Severity::Ok => AnsiColor::Green.on_default().bold(),
         Severity::Warn => AnsiColor::Yellow.on_default().bold(),
@@ -157,7 +195,12 @@ fn verdict(out: &mut String, verdict: &Verdict) {
     } else {
         format!(" {} (hop: {})", verdict.code, verdict.hop)
     };
-    let _ = writeln!(out, "{style}{word}{style:#}{said}");
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{style}{word}{style:#}{said}{more}");
+}
+
+fn verdict(out: &mut String, verdict: &Verdict) {
+    mark(out, verdict, "");
     wrapped(out, &verdict.sentence, 2);
     if !verdict.action.is_empty() {
         wrapped(out, &format!("> {}", verdict.action), 2);

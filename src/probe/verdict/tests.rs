@@ -151,6 +151,11 @@ fn name_rows() -> Vec<Row> {
     vec![
         (at(Hop::Resolver, K::NameNotFound), Code::NameNotFound, Hop::Resolver),
         (at(Hop::Resolver, K::Timeout), Code::ResolverSilent, Hop::Resolver),
+        (
+            at(Hop::Resolver, K::Io(std::io::ErrorKind::NetworkUnreachable)),
+            Code::ResolverSilent,
+            Hop::Resolver,
+        ),
         (at(Hop::Resolver, K::Io(std::io::ErrorKind::Other)), Code::ResolverFailed, Hop::Resolver),
         (at(Hop::RelayHost, K::Io(std::io::ErrorKind::NotFound)), Code::NoResolver, Hop::RelayHost),
         (at(Hop::RelayHost, K::Loop(LoopCause::HostsFile)), Code::LoopHostsFile, Hop::RelayHost),

@@ -179,7 +179,9 @@ fn cause_type(cause: &HopError) -> &'static str {
         | HopErrorKind::CredentialsMissing(_)
         | HopErrorKind::CredentialsRefused(_)
         | HopErrorKind::CredentialsUnusable(_) => "proxy_configuration_error",
-        HopErrorKind::Draining | HopErrorKind::SenderGone => "proxy_internal_response",
+        HopErrorKind::Draining | HopErrorKind::SenderGone | HopErrorKind::Unrecorded => {
+            "proxy_internal_response"
+        }
         HopErrorKind::ForeignAnswer { .. } | HopErrorKind::Protocol(_) => "http_protocol_error",
         HopErrorKind::Io(_) | HopErrorKind::ProxyRefused(_) => "destination_unavailable",
         HopErrorKind::Loop(_) => "proxy_loop_detected",

@@ -13,18 +13,28 @@ use crate::relay::outcome::Refusal;
 /// [`Refusal::Path`].
 pub fn sound(target: &str) -> Result<&str, Refusal> {
     let visible = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-    let path = target.split_once('?').map_or(target, |(path, _query)| path);
-    if !visible || !path.starts_with('/') || path.contains("//") || path.contains('\\') {
+    let end = target.bytes().position(|byte| byte == b'?').unwrap_or(target.len());
+    let path = &target[..end];
+    let Some(segments) = path.as_bytes().strip_prefix(b"/").filter(|_rooted| visible) else {
         return Err(Refusal::Path);
-    }
-    let dots = |segment: &str| {
-        let name = segment.split(';').next().unwrap_or(segment);
-        name == "." || name == ".."
     };
-    if path.split('/').any(dots) || !escapes_are_plain(path.as_bytes()) {
+    let mut segments = segments.split(|byte| *byte == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        let between = segments.peek().is_some();
+        if segment.is_empty() && between || is_dots(segment) || segment.contains(&b'\\') {
+            return Err(Refusal::Path);
+        }
+    }
+    if !escapes_are_plain(path.as_bytes()) {
         return Err(Refusal::Path);
     }
     Ok(path)
+}
+
+/// `.` or `..`, also with a parameter behind.
+fn is_dots(segment: &[u8]) -> bool {
+    let rest = segment.strip_prefix(b"..").or_else(|| segment.strip_prefix(b"."));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b';')))
 }
 
 fn escapes_are_plain(path: &[u8]) -> bool {

@@ -12,6 +12,7 @@ use crate::config::NextHop;
 use crate::downstream::Answer;
 use crate::hop::{Hop, HopError, HopErrorKind, Stage, clean};
 use crate::provider::Provider;
+use crate::provider::apns::{APNS_ID, APNS_REQUEST_ID};
 use crate::relay::Permit;
 use crate::relay::answer::proxy_status::{self, Reported};
 use crate::relay::outcome::{Outcome, RelayError};
@@ -78,9 +79,7 @@ fn genuine(response: &Response<Bytes>, provider: Provider, inspected: bool) -> b
     let for_proxies = status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
         || status == StatusCode::NETWORK_AUTHENTICATION_REQUIRED;
     match provider {
-        Provider::Apns => {
-            headers.contains_key("apns-id") || headers.contains_key("apns-request-id")
-        }
+        Provider::Apns => headers.contains_key(&APNS_ID) || headers.contains_key(&APNS_REQUEST_ID),
         Provider::Fcm | Provider::Mattermost => {
             let gateway = matches!(status.as_u16(), 502..=504);
             let page = is_page(headers);

@@ -143,6 +143,11 @@ fn d8_an_apns_id_is_added_where_none_came_and_never_indexed() {
         assert_eq!(kept.headers()[name].as_bytes(), value.as_bytes());
         assert!(kept.headers()[name].is_sensitive(), "{name}");
     }
+    let mut secret = head(&[("x-secret", "s"), ("x-open", "o")]);
+    secret.headers.get_mut("x-secret").unwrap().set_sensitive(true);
+    let kept = request(&secret, &apns(), PLAIN, Bytes::new()).unwrap();
+    assert!(kept.headers()["x-secret"].is_sensitive(), "RFC 7541 §7.1.3");
+    assert!(!kept.headers()["x-open"].is_sensitive());
     let mut broadcast = head(&[]);
     broadcast.target = "/4/broadcasts/apps/com.example".into();
     let sent = request(&broadcast, &apns(), PLAIN, Bytes::new()).unwrap();

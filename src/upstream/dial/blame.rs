@@ -52,6 +52,7 @@ pub(super) fn resolve(fault: ResolveFault) -> HopError {
             .caused_by(fault);
         }
         ResolveFault::Failed(_) => HopErrorKind::Io(std::io::ErrorKind::Other),
+        ResolveFault::Unreachable(_) => HopErrorKind::Io(std::io::ErrorKind::NetworkUnreachable),
         ResolveFault::Timeout => HopErrorKind::Timeout,
     };
     HopError::new(Hop::Resolver, Stage::Resolve, kind).caused_by(fault)
@@ -196,12 +197,14 @@ fn fault(error: &CertificateError) -> CertificateFault {
 mod tests {
     use super::*;
     use crate::upstream::resolve::Servers;
+    use hickory_resolver::net::NetError;
 
     /// C7: one hop, one exact reason.
     #[test]
     fn c7_where_our_own_address_came_from_is_told_apart() {
         let server = |stub| {
-            Source::Servers(Servers { addresses: vec!["192.0.2.53:53".parse().unwrap()], stub })
+            let addresses = vec!["192.0.2.53:53".parse().unwrap()];
+            Source::Servers(Servers { addresses, stub, assumed: false })
         };
         for (source, led, hop, cause) in [
             (Source::HostsFile, false, Hop::RelayHost, LoopCause::HostsFile),
@@ -220,6 +223,11 @@ mod tests {
         for (fault, hop, kind) in [
             (ResolveFault::NotFound(None), Hop::Resolver, HopErrorKind::NameNotFound),
             (ResolveFault::Timeout, Hop::Resolver, HopErrorKind::Timeout),
+            (
+                ResolveFault::Unreachable(NetError::NoConnections),
+                Hop::Resolver,
+                HopErrorKind::Io(std::io::ErrorKind::NetworkUnreachable),
+            ),
             (
                 ResolveFault::NoServer,
                 Hop::RelayHost,

@@ -18,6 +18,10 @@ use crate::upstream::{connection, http1};
 /// A dial ends by this, whatever the dialer's patience is: above the longest honest one.
 const DIAL_WITHIN: Duration = Duration::from_secs(10);
 
+/// A failure that was told already is told again after so long: an outage of a night is some
+/// hundred lines then, and each push has a line of its own in the access log anyway.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
+
 /// How far the dial under way has come: whoever waits in vain is told where it stands.
 #[derive(Debug, Default)]
 pub(super) struct Climb {
@@ -47,6 +51,10 @@ impl Observe for Climb {
     fn passed(&self, finding: Finding) {
         self.passed.set(Some(finding.stage));
     }
+}
+
+fn is_news(same: bool, told_at: Option<Instant>, now: Instant) -> bool {
+    !same || told_at.is_none_or(|at| now >= at + TOLD_AGAIN)
 }
 
 impl<D: DialOrigin> Lane<D> {
@@ -103,6 +111,24 @@ impl<D: DialOrigin> Lane<D> {
         });
     }
 
+    /// Writes a failed dial down: when it is news, and every [`TOLD_AGAIN`] while it is not. A lane
+    /// in need dials twice a second.
+    fn tell(&self, error: &HopError, now: Instant) {
+        let known = self.last_error.borrow();
+        let same = known.as_ref().is_some_and(|known| {
+            (known.hop, known.stage, &known.kind) == (error.hop, error.stage, &error.kind)
+        });
+        if !is_news(same, self.told_at.get(), now) {
+            return;
+        }
+        self.told_at.set(Some(now));
+        tracing::warn!(
+            origin = %self.target.host, egress = %self.target.egress,
+            hop = error.hop.word(), stage = error.stage.word(), cause = %error.kind,
+            "dial failed"
+        );
+    }
+
     pub(super) async fn dial(self: Rc<Self>) {
         let dialed = self.connect().await;
         let now = Instant::now();
@@ -111,6 +137,7 @@ impl<D: DialOrigin> Lane<D> {
                 LaneCounters::bump(&self.counters.dials);
                 self.counters.dial_ended(&self.target.egress, None);
                 self.last_error.borrow_mut().take();
+                self.told_at.set(None);
                 let (limit, http1) = match &wire {
                     Wire::Http1(_) => (None, true),
                     Wire::Http2(connection) => (connection.log.max_concurrent(), false),
@@ -124,11 +151,7 @@ impl<D: DialOrigin> Lane<D> {
                 let down = self.book.borrow_mut().dial_failed(now, jitter());
                 let lost = self.book.borrow().connections() == 0
                     && (down >= DOWN_FOR_LONG || is_definitive(&error.kind));
-                tracing::warn!(
-                    origin = %self.target.host, egress = %self.target.egress,
-                    hop = error.hop.word(), stage = error.stage.word(), cause = %error.kind,
-                    "dial failed"
-                );
+                self.tell(&error, now);
                 if lost {
                     for waiter in self.waiting.borrow_mut().drain(..) {
                         // A sender that left needs no answer.
@@ -234,6 +257,7 @@ pub(super) fn is_definitive(kind: &HopErrorKind) -> bool {
         | HopErrorKind::Reset { .. }
         | HopErrorKind::SenderGone
         | HopErrorKind::Timeout
+        | HopErrorKind::Unrecorded
         | HopErrorKind::Unreachable => false,
     }
 }
@@ -248,6 +272,14 @@ pub(super) fn jitter() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_dial_is_told_when_it_is_news_and_once_a_minute() {
+        let now = Instant::now();
+        assert!(is_news(true, None, now) && is_news(false, Some(now), now));
+        assert!(!is_news(true, Some(now), now + TOLD_AGAIN / 2));
+        assert!(is_news(true, Some(now), now + TOLD_AGAIN));
+    }
     use crate::hop::Fact;
 
     #[test]

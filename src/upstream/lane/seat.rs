@@ -135,15 +135,13 @@ impl<D: DialOrigin> Lane<D> {
         request: &http::Request<Bytes>,
         deadline: Instant,
     ) -> Result<http::Response<Bytes>, ExchangeFailure> {
+        // Pinned once for every way on, else the future of each push would hold it twice.
+        let mut exchange = std::pin::pin!(seat.wire.exchange(request, deadline));
         let alone = !self.book.borrow().has_answered(seat.wire.id());
-        let exchange = seat.wire.exchange(request, deadline);
-        let Wire::Http2(connection) = &seat.wire else {
-            return exchange.await;
+        let connection = match &seat.wire {
+            Wire::Http2(connection) if alone => connection,
+            Wire::Http2(_) | Wire::Http1(_) => return exchange.await,
         };
-        if !alone {
-            return exchange.await;
-        }
-        let mut exchange = std::pin::pin!(exchange);
         let open_up = async {
             sleep(UNANSWERED_PATIENCE).await;
             if connection.try_path().await {
@@ -155,7 +153,7 @@ impl<D: DialOrigin> Lane<D> {
         tokio::select! {
             biased;
             answer = &mut exchange => answer,
-            () = open_up => exchange.as_mut().await,
+            () = open_up => exchange.await,
         }
     }
 }

@@ -17,6 +17,8 @@ pub struct Servers {
     pub addresses: Vec<SocketAddr>,
     /// At least one runs on this machine, so that its answer may be the hosts file's.
     pub stub: bool,
+    /// Nobody named one, so the one is asked that resolv.conf(5) says runs on this machine then.
+    pub assumed: bool,
 }
 
 impl Servers {
@@ -28,11 +30,11 @@ impl Servers {
             return Self::judged(configured.to_vec());
         }
         let mut system = name_servers(&read(&files.resolv));
-        if system.is_empty() {
-            // resolv.conf(5): without any, the one on this machine is asked.
+        let assumed = system.is_empty();
+        if assumed {
             system.push(SocketAddr::from((Ipv4Addr::LOCALHOST, 53)));
         }
-        let system = Self::judged(system);
+        let system = Self { assumed, ..Self::judged(system) };
         if !system.stub {
             return system;
         }
@@ -43,7 +45,7 @@ impl Servers {
     fn judged(mut addresses: Vec<SocketAddr>) -> Self {
         addresses.truncate(SERVERS_CAP);
         let stub = addresses.iter().any(|server| is_local(server.ip()));
-        Self { addresses, stub }
+        Self { addresses, stub, assumed: false }
     }
 }
 
@@ -124,8 +126,8 @@ mod tests {
             let (_folder, files) = files(resolv, upstreams);
             let servers = Servers::find(&[], &files);
             assert_eq!(
-                (servers.to_string().as_str(), servers.stub),
-                (expected, marked),
+                (servers.to_string().as_str(), servers.stub, servers.assumed),
+                (expected, marked, resolv.is_empty()),
                 "{resolv}"
             );
         }

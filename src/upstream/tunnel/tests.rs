@@ -49,6 +49,26 @@ fn f1_any_2xx_opens_and_its_framing_is_ignored() {
 }
 
 #[test]
+fn f1_heads_that_only_clients_of_old_proxies_know_are_understood() {
+    for answer in [
+        &b"HTTP/1.0 200 Verbindung \xfcber Proxy\r\n\r\n"[..],
+        b"HTTP/1.1  200  Connection established\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nProxy-Agent : Old/1.0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Long: one\r\n  two\r\n\tthree\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno field at all\r\nX-\xe4: 1\r\n: nameless\r\n\r\n",
+    ] {
+        let shown = answer.escape_ascii();
+        assert!(matches!(read_whole(answer), Ok(Some(Answer::Opened { .. }))), "{shown}");
+    }
+    let folded = refused(
+        b"HTTP/1.1 407 Auth\r\nProxy-Authenticate : Digest realm=\"a\",\r\n  nonce=\"n\"\r\n\
+          Proxy-Authenticate: NTLM,\r\n\tBasic realm=\"x\"\r\nContent-Length : 0\r\n\r\n",
+    );
+    assert_eq!(folded.refusal.offered, ["Digest", "NTLM", "Basic"]);
+    assert!(folded.reusable);
+}
+
+#[test]
 fn f3_a_refusal_is_kept_whole() {
     let found = refused(
         b"HTTP/1.1 503 Service Unavailable\r\nVia: 1.1 a\r\nVia: 1.1 b (squid)\r\n\
