@@ -120,7 +120,7 @@ impl Origin {
         self.open.set(self.open.get() + 1);
         self.most_open.set(self.most_open.get().max(self.open.get()));
         let mut body = request.into_body();
-        while body.data().await.is_some() {}
+        while let Some(Ok(_piece)) = body.data().await {}
         let status = match treat {
             Treat::Answer(status) => status,
             Treat::GoAwayThenAnswer => 200,
