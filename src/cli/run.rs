@@ -239,13 +239,14 @@ fn ticks(every: Duration) -> tokio::time::Interval {
     ticks
 }
 
-async fn reload(running: &mut Running, config: Config, what: &str) {
-    let material = match Material::load(&config) {
+async fn reload(running: &mut Running, mut config: Config, what: &str) {
+    let mut material = match Material::load(&config) {
         Ok(material) => material,
         Err(invalid) => return kept(running, &invalid),
     };
     let loaded = running.loaded();
-    let fixed = until_restart((&loaded.config, &loaded.material), (&config, &material)).join(", ");
+    let served = (&*loaded.config, &*loaded.material);
+    let fixed = until_restart(served, (&mut config, &mut material)).join(", ");
     let done = running.reload(config, material).await;
     running.metrics.reloaded(done.is_ok());
     match done {
