@@ -197,6 +197,7 @@ enum Problem {
     Io(std::io::Error),
     Usage(String),
     Ground(GroundError),
+    NoFile,
 }
 
 impl From<GroundError> for Problem {
@@ -231,6 +232,18 @@ impl Problem {
             Self::Io(error) => {
                 complain!("error: {error}");
                 ExitCode::FAILURE
+            }
+            Self::NoFile => {
+                complain!(
+                    "error: there is no relay.yaml here: name one with --config, or probe without \
+                     one: --proxy http://[USER@]HOST:PORT, or --direct"
+                );
+                ExitCode::from(EXIT_CONFIG)
+            }
+            // Line by line, as `check` tells them.
+            Self::Ground(GroundError::Invalid(invalid)) => {
+                complain!("{invalid}");
+                ExitCode::from(EXIT_CONFIG)
             }
             Self::Ground(error) => {
                 complain!("error: {}", super::send::chain(&error));

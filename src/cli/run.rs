@@ -256,8 +256,8 @@ fn ticks(every: Duration) -> tokio::time::Interval {
     ticks
 }
 
-async fn reload(running: &mut Running, config: Config, what: &str) -> bool {
-    let material = match Material::load(&config) {
+async fn reload(running: &mut Running, mut config: Config, what: &str) -> bool {
+    let mut material = match Material::load(&config) {
         Ok(material) => material,
         Err(invalid) => {
             kept(running, &invalid);
@@ -265,7 +265,8 @@ async fn reload(running: &mut Running, config: Config, what: &str) -> bool {
         }
     };
     let loaded = running.loaded();
-    let fixed = until_restart((&loaded.config, &loaded.material), (&config, &material)).join(", ");
+    let served = (&*loaded.config, &*loaded.material);
+    let fixed = until_restart(served, (&mut config, &mut material)).join(", ");
     let done = running.reload(config, material).await;
     let taken = done.is_ok();
     running.metrics.reloaded(taken);

@@ -252,6 +252,10 @@ fn rendered(findings: &Findings, judged: &Judged) -> Verdict {
     let row = judged.code.row();
     let fill = |template: &str| fill(template, |slot| value(findings, judged, slot));
     let mut sentence = fill(row.sentence);
+    if row.sentence.starts_with("{vendor}") {
+        // "the inspecting box" begins it; a vendor's name has its own letters.
+        sentence = sentence.replacen("the ", "The ", usize::from(sentence.starts_with("the ")));
+    }
     if row.severity == Severity::Fail
         && let Some(direct) = &findings.controls.direct
     {

@@ -402,7 +402,7 @@ codes! {
     ThroughOk "through_ok" Ok [None]
         "The relay at {control} answers for {host} as a sender would see it: {detail}.",
         "",
-        "The redirect holds, this machine trusts the relay's certificate, and the protocol arrives as it left.";
+        "This machine trusts the relay's certificate, and the protocol arrives as it left. A note says where the redirect does not hold.";
     ThroughHttp1 "through_http1" Warn [None]
         "The relay at {control} answers for {host}, but what arrives there is {detail}: something between speaks HTTP/1.1 only.",
         "Nothing, where an inspecting proxy stands between and the relay stands behind it: that is what it is for.",

@@ -12,6 +12,8 @@ async fn a_running_relay_is_seen_as_a_sender_sees_it() {
     let case = || Case::new().arg("--through").arg(&at);
     let seen = judge(case().roots(&relay.issuer), "through_ok", "none", 0).await;
     assert!(seen.sentence().contains("2 arrives"), "{}", seen.sentence());
+    let notes = seen.json["targets"][0]["notes"].to_string();
+    assert!(notes.contains("and not to the relay at 127.0.0.1"), "{notes}");
     judge(case(), "through_untrusted", "relay-host", 10).await;
     let bypass = case().env("HTTPS_PROXY", "http://u:canary@proxy.corp.example:3128");
     let seen = judge(bypass, "through_bypassed", "relay-host", 10).await;
