@@ -512,3 +512,48 @@ fn a_valid_file_that_deserves_a_look_says_why() {
     let told = stdout(&output);
     assert!(told.ends_with("\nnote: relay.yaml: no route uses egress corporate\n"), "{told}");
 }
+
+/// What would keep `run` from starting, or a reload from being taken.
+#[test]
+fn what_cannot_be_served_is_not_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &[u8]| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let made = [
+        "ca",
+        "init",
+        "--algorithm",
+        "p256",
+        "--root-key",
+        "root.key",
+        "--host",
+        "own.example",
+        "--dir",
+        "certs",
+    ];
+    assert!(pushrelay(folder.path(), &made).status.success());
+    write("proxy.pw", b"\xff\xfe");
+    let own = "{ name: own, hosts: [own.example], origin: 'http://127.0.0.1:1', egress: out }";
+    let proxy = "{ url: 'http://p:3128', credentials: { ntlm: { username: u, password: { file: proxy.pw } } } }";
+    for (routes, proxies, audit, said) in [
+        (own, "", "", ""),
+        ("{ provider: mattermost, egress: out }", "", "", "the issuer may not speak for"),
+        (own, proxy, "", "must be UTF-8"),
+        (own, "", "audit: { path: missing/audit.jsonl }", "there is no such folder"),
+    ] {
+        let text = format!(
+            "version: 1\nlisteners: [{{ name: a, bind: ['127.0.0.1:0'] }}]\n\
+             routes: [{routes}]\negress: {{ out: {{ proxies: [{proxies}] }} }}\n{audit}\n"
+        );
+        write("relay.yaml", text.as_bytes());
+        let output = pushrelay(folder.path(), &["check", "--config", "relay.yaml"]);
+        let told = stdout(&output);
+        let code = if said.is_empty() { 0 } else { 78 };
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        assert!(told.contains(said), "{told}");
+    }
+}

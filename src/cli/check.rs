@@ -8,7 +8,7 @@ mod diff;
 use std::fmt::{self, Display};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -16,9 +16,11 @@ use http::{Method, Uri};
 
 use super::EXIT_CONFIG;
 use super::status::{self, AskError};
+use crate::app::Loaded;
 use crate::config::flows::Table;
 use crate::config::material::Material;
-use crate::config::{Admin, Config, EgressName};
+use crate::config::problem::Findings;
+use crate::config::{Admin, Config, EgressName, Invalid};
 use crate::hop::clean;
 use crate::pki;
 
@@ -89,7 +91,25 @@ fn examine(args: &Args) -> Result<(String, bool), String> {
     for note in notes(args, &config, &material) {
         valid.push_str(&format!("note: {note}\n"));
     }
+    if !args.syntax {
+        servable(config, material)?;
+    }
     Ok((valid, true))
+}
+
+/// What only the attempt shows, sockets left alone.
+fn servable(config: Config, material: Material) -> Result<(), String> {
+    let mut findings = Findings::new(&config.places);
+    let folder = config.audit.path.as_deref().and_then(Path::parent);
+    if folder.is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        findings.add("audit.path", "there is no such folder", "make it, for the relay's user");
+    }
+    if let Some(invalid) = Invalid::from_problems(&config.path, findings.problems) {
+        return Err(format!("{invalid}\n"));
+    }
+    let file = config.path.display().to_string();
+    let rehearsed = Loaded::new(config, material).and_then(|loaded| loaded.rehearse());
+    rehearsed.map_err(|error| format!("{file}: {}\n", super::send::chain(&error)))
 }
 
 /// What is valid and still worth a look.

@@ -73,7 +73,11 @@ pub fn run(args: Args) -> ExitCode {
         .and_then(|runtime| {
             // Ladders are climbed on this thread too.
             let tasks = tokio::task::LocalSet::new();
-            tasks.block_on(&runtime, serve(config, material, seen, dropped))
+            let served = tasks.block_on(&runtime, serve(config, material, seen, dropped));
+            drop(tasks);
+            // A ladder's Kerberos may hang; the process ends without it.
+            runtime.shutdown_background();
+            served
         });
     let code = match served {
         Ok(true) => ExitCode::SUCCESS,

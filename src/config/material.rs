@@ -11,6 +11,7 @@ use super::{
     Config, Egress, EgressName, EgressProxy, Invalid, KeyPairFiles, Listener, NextHop,
     ProxyCredentials, RootSource, Route, Secret, SecretSource, raw,
 };
+use crate::names::HostName;
 use crate::pki::ca::Issuer;
 use crate::pki::roots::{self, Roots};
 use crate::pki::{Identity, pem};
@@ -86,8 +87,12 @@ impl Material {
         let leaves: Vec<Arc<Identity>> = leaves
             .filter_map(|(index, pair)| reading.identity(&format!("leaves[{index}]"), pair))
             .collect();
-        if issuer.is_none() && reading.findings.problems.is_empty() {
-            reading.some_host_has_a_leaf(config, &leaves);
+        match &issuer {
+            Some(issuer) => reading.issuer_speaks_for_all(config, issuer, &leaves),
+            None if reading.findings.problems.is_empty() => {
+                reading.some_host_has_a_leaf(config, &leaves);
+            }
+            None => {}
         }
         let listeners = config.listeners.iter().enumerate();
         let listeners = listeners
@@ -174,13 +179,33 @@ impl Reading<'_> {
         }
     }
 
+    /// A route may be newer than the issuer.
+    fn issuer_speaks_for_all(
+        &mut self,
+        config: &Config,
+        issuer: &Issuer,
+        leaves: &[Arc<Identity>],
+    ) {
+        if !config.ends_tls() {
+            return;
+        }
+        let brought = |host: &HostName| leaves.iter().any(|leaf| leaf.covers(host));
+        let hosts = config.hosts();
+        let mute = hosts.iter().filter(|host| !issuer.permits(host) && !brought(host));
+        let mute: Vec<_> = mute.map(HostName::as_str).collect();
+        if !mute.is_empty() {
+            let message = format!("the issuer may not speak for {}", mute.join(", "));
+            let hint = "`pushrelay ca extend` adds them, and senders change nothing";
+            self.findings.add("issuer", message, hint);
+        }
+    }
+
     /// Without an issuer some host needs a leaf that was brought. Not every one: whoever brings a
     /// leaf for one name of a preset means that name.
     fn some_host_has_a_leaf(&mut self, config: &Config, leaves: &[Arc<Identity>]) {
-        let ends_tls = |listener: &Arc<Listener>| listener.accept.tls || listener.accept.connect;
         let hosts = config.hosts();
         // Carried TLS needs no certificate of ours, so a passthrough relay needs no CA.
-        if hosts.is_empty() || !config.listeners.iter().any(ends_tls) {
+        if hosts.is_empty() || !config.ends_tls() {
             return;
         }
         let hint =
