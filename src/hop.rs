@@ -211,6 +211,8 @@ pub enum HopErrorKind {
     Loop(LoopCause),
     /// The name has no address.
     NameNotFound,
+    /// The name servers fail or refuse: what they say.
+    NameRefused(String),
     /// What arrived is not the protocol that belongs here.
     NotTheProtocol {
         /// What was expected, for example `TLS` or `HTTP`.
@@ -364,7 +366,7 @@ impl fmt::Display for HopErrorKind {
                 let offered = refusal.offered.join(", ");
                 if offered.is_empty() { Ok(()) } else { write!(f, " (offers {offered})") }
             }
-            Self::CredentialsUnusable(why) => f.write_str(why),
+            Self::CredentialsUnusable(why) | Self::NameRefused(why) => f.write_str(why),
             Self::Draining => f.write_str("the relay is shutting down"),
             Self::ForeignAnswer { status, content_type, by } => write!(
                 f,

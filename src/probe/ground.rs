@@ -17,7 +17,7 @@ use crate::upstream::proxy_auth::latch::Latches;
 /// A probe is at least as patient as a push: a slow hop is to be named, not to be missed. The
 /// whole with SETTINGS, PING and request stays below [`super::WHOLE`].
 const PATIENCE: Patience = Patience {
-    resolve: Duration::from_millis(1500),
+    resolve: Duration::from_millis(3000),
     tcp: Duration::from_millis(2500),
     proxy_tls: Duration::from_millis(1500),
     connect: Duration::from_millis(4500),

@@ -183,7 +183,12 @@ fn resolve(findings: &Findings, failure: &Failure) -> Judged {
     if failure.kind == HopErrorKind::Unreachable {
         return asked(Judged::new(Code::AddressSinkhole));
     }
-    asked(Judged::new(Code::ResolverFailed).detail(text(failure)))
+    let says = if let HopErrorKind::NameRefused(says) = &failure.kind {
+        says.clone()
+    } else {
+        text(failure)
+    };
+    asked(Judged::new(Code::ResolverFailed).detail(says))
 }
 
 /// Another port of the same host works: the relay copes, and that is the news.

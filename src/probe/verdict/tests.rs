@@ -156,7 +156,11 @@ fn name_rows() -> Vec<Row> {
             Code::ResolverSilent,
             Hop::Resolver,
         ),
-        (at(Hop::Resolver, K::Io(std::io::ErrorKind::Other)), Code::ResolverFailed, Hop::Resolver),
+        (
+            at(Hop::Resolver, K::NameRefused("Server Failure".into())),
+            Code::ResolverFailed,
+            Hop::Resolver,
+        ),
         (at(Hop::RelayHost, K::Io(std::io::ErrorKind::NotFound)), Code::NoResolver, Hop::RelayHost),
         (at(Hop::RelayHost, K::Loop(LoopCause::HostsFile)), Code::LoopHostsFile, Hop::RelayHost),
         (at(Hop::RelayHost, K::Loop(LoopCause::Stub)), Code::LoopStub, Hop::RelayHost),

@@ -251,6 +251,7 @@ pub(super) fn is_definitive(kind: &HopErrorKind) -> bool {
         | HopErrorKind::GoAway { .. }
         | HopErrorKind::Io(_)
         | HopErrorKind::NameNotFound
+        | HopErrorKind::NameRefused(_)
         | HopErrorKind::Overloaded
         | HopErrorKind::Protocol(_)
         | HopErrorKind::Refused
