@@ -270,6 +270,16 @@ impl Running {
         self.readiness.set_leaves_valid(self.loaded.leaves_are_valid());
     }
 
+    /// Returns when the data plane has ended by itself, which only a fault of ours brings about.
+    pub async fn ended(&self) {
+        self.orders.closed().await;
+    }
+
+    /// Does the data plane come to what it is asked?
+    pub async fn answers(&self) -> bool {
+        self.asker.paths().await.is_some()
+    }
+
     /// Takes what is queued, closes every listening socket, lets exchanges end, and returns when
     /// the data plane has ended, by `drain` and a moment.
     pub async fn drain(self) -> bool {
@@ -371,3 +381,6 @@ fn addresses(sockets: &[Socket]) -> BTreeMap<String, Vec<SocketAddr>> {
     }
     addresses
 }
+
+#[cfg(test)]
+mod tests;

@@ -355,7 +355,7 @@ impl fmt::Display for HopErrorKind {
             }
             Self::CredentialsMissing(refusal) => write!(
                 f,
-                "the proxy wants authentication ({}) and none is configured",
+                "the proxy wants authentication ({}) and no credentials for it are configured",
                 refusal.offered.join(", ")
             ),
             Self::CredentialsRefused(refusal) => {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::hop::clean;
 use crate::pki;
+use crate::probe::report::html::escape;
 
 /// Longest text in a box, characters; the whole stands in the JSON below.
 const BOX_CAP: usize = 32;
@@ -265,21 +266,6 @@ fn brief(value: &Value) -> String {
         Value::Null => String::new(),
         Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
     }
-}
-
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

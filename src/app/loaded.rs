@@ -95,9 +95,7 @@ impl Loaded {
 
     /// Every leaf that is served is valid now.
     pub(super) fn leaves_are_valid(&self) -> bool {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        self.leaves.expiries().iter().all(|(_, not_after)| *not_after > now)
+        self.leaves.are_valid(SystemTime::now())
     }
 
     /// Says what is ours, so that a loop is recognised.

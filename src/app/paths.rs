@@ -10,11 +10,13 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use crate::config::{Config, Route};
+use crate::config::{Config, Route, RouteHost};
 use crate::hop::{Hop, HopError, HopErrorKind, Stage};
 use crate::probe::ladder::Aim;
 use crate::probe::patrol::{Path, Seen};
 use crate::probe::verdict;
+use crate::relay::translate::back::provider_said;
+use crate::upstream::{Answered, Unanswered};
 
 /// One entry for each routed host by its egress, so it is as large as the configuration.
 #[derive(Debug, Default)]
@@ -29,6 +31,24 @@ struct Health {
 }
 
 impl Paths {
+    /// What a push came to. What somebody else answers in the provider's place is no success.
+    pub(super) fn sent(
+        &self,
+        route: &Route,
+        host: &RouteHost,
+        sent: &Result<Answered, Unanswered>,
+    ) {
+        let path = Path::of(route, host);
+        let said = match sent {
+            Ok(answered) => provider_said(&answered.response, route.provider, answered.far),
+            Err(unanswered) => return self.failed(path, &unanswered.cause),
+        };
+        match said {
+            Ok(()) => self.worked(path),
+            Err(error) => self.failed(path, &error),
+        }
+    }
+
     /// An answer of the origin came back; of what is carried untouched, only the way is known.
     pub(super) fn worked(&self, path: Path) {
         let mut paths = self.0.borrow_mut();
@@ -128,4 +148,39 @@ fn paths_of(route: &Route) -> impl Iterator<Item = Path> + '_ {
 /// UTC, to the second.
 fn moment(at: SystemTime) -> Option<String> {
     OffsetDateTime::from(at).replace_nanosecond(0).ok()?.format(&Rfc3339).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::relay::fixture::{apns_route, config};
+
+    fn answered(response: http::response::Builder, far: Hop) -> Result<Answered, Unanswered> {
+        let response = response.body(Bytes::new()).unwrap();
+        Ok(Answered { response, connection: 1, protocol: "h2", replays: 0, far })
+    }
+
+    #[test]
+    fn a_block_page_in_the_providers_place_is_no_success() {
+        let config = config(vec![apns_route("apns", &["api.push.apple.com"])]);
+        let (route, paths) = (&config.routes[0], Paths::default());
+        let genuine = http::Response::builder().status(400).header("apns-id", "x");
+        let page = http::Response::builder().status(403).header("content-type", "text/html");
+        for (sent, failing, code) in [
+            (answered(genuine, Hop::Origin), false, None),
+            (answered(page, Hop::Inspector), true, Some("block_page_in_tls")),
+            (
+                answered(http::Response::builder(), Hop::BeyondProxy),
+                true,
+                Some("answer_not_providers"),
+            ),
+        ] {
+            paths.sent(route, &route.hosts[0], &sent);
+            let report = &paths.report(&config)[0];
+            assert_eq!(report["failing"], failing, "{report}");
+            assert_eq!(report["last_failure"]["code"].as_str(), code, "{report}");
+        }
+    }
 }

@@ -22,7 +22,6 @@ use crate::downstream::admit::DownstreamCounters;
 use crate::downstream::listener::{self, Behind, Front, FrontLimits, ListenerRuntime, Slot, Stop};
 use crate::downstream::tls::TlsPlan;
 use crate::hop::{HopError, Observe};
-use crate::probe::patrol::Path;
 use crate::relay::{Plan, Records, Relay, Towards, Upstream};
 use crate::upstream::dial::Stream;
 use crate::upstream::dial::{DialFacts, Dialer, Target};
@@ -64,11 +63,7 @@ pub(super) struct TheLanes {
 impl Upstream for TheLanes {
     async fn send(&self, push: Push) -> Result<Answered, Unanswered> {
         let sent = self.lanes.send(&push).await;
-        let path = Path::of(&push.route, &push.host);
-        match &sent {
-            Ok(_) => self.paths.worked(path),
-            Err(unanswered) => self.paths.failed(path, &unanswered.cause),
-        }
+        self.paths.sent(&push.route, &push.host, &sent);
         sent
     }
 
@@ -319,7 +314,12 @@ impl Plane {
         let behind = behind(&loaded, &self.relay, &self.lanes, &self.paths);
         self.front.replace(behind, loaded.config.limits.connections);
         self.paths.keep(&loaded.config);
-        self.loaded = loaded;
+        let before = std::mem::replace(&mut self.loaded, loaded);
+        for name in before.config.egress.keys() {
+            if !self.loaded.config.egress.contains_key(name) {
+                self.records.metrics.forget_egress(&name.0);
+            }
+        }
         let mut asked: HashMap<SocketAddr, String> = HashMap::new();
         for listener in &self.loaded.config.listeners {
             asked.extend(listener.bind.iter().map(|bind| (*bind, listener.name.clone())));

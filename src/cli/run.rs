@@ -23,13 +23,12 @@ use crate::config::Config;
 use crate::config::fixed::until_restart;
 use crate::config::material::Material;
 use crate::config::problem::Invalid;
+use crate::pki::leaf::RENEW_EVERY;
 use crate::shutdown::{Request, Signals};
 use crate::telemetry::{self, Dropped};
 
 /// Files that the configuration names are looked at this often.
 const WATCH: Duration = Duration::from_secs(5);
-/// Leaves are looked at this often; they live for weeks.
-const RENEW: Duration = Duration::from_secs(3600);
 /// A test or a supervisor that is not systemd reads here where we listen.
 const READY_FILE: &str = "PUSHRELAY_READY_FILE";
 
@@ -50,10 +49,12 @@ pub struct Args {
 /// Runs `run`.
 pub fn run(args: Args) -> ExitCode {
     let loaded = Config::load(&args.config).and_then(|config| {
+        // Before they are read: what changes meanwhile is read again.
+        let seen = Fingerprints::of(&config);
         let material = Material::load(&config)?;
-        Ok((config, material))
+        Ok((config, material, seen))
     });
-    let (config, material) = match loaded {
+    let (config, material, seen) = match loaded {
         Ok(loaded) => loaded,
         Err(invalid) => return refused(&invalid),
     };
@@ -72,7 +73,7 @@ pub fn run(args: Args) -> ExitCode {
         .and_then(|runtime| {
             // Ladders are climbed on this thread too.
             let tasks = tokio::task::LocalSet::new();
-            tasks.block_on(&runtime, serve(config, material, dropped))
+            tasks.block_on(&runtime, serve(config, material, seen, dropped))
         });
     let code = match served {
         Ok(true) => ExitCode::SUCCESS,
@@ -102,7 +103,12 @@ fn inherited() -> Inherited {
     (0..passed.len()).filter_map(|at| passed.take_tcp_listener(at).ok().flatten()).collect()
 }
 
-async fn serve(config: Config, material: Material, dropped: Dropped) -> Result<bool, StartError> {
+async fn serve(
+    config: Config,
+    material: Material,
+    seen: Fingerprints,
+    dropped: Dropped,
+) -> Result<bool, StartError> {
     let mut signals = Signals::new()?;
     let path = config.path.clone();
     let mut running = App::bind(config, material, inherited())?.start(dropped)?;
@@ -115,8 +121,9 @@ async fn serve(config: Config, material: Material, dropped: Dropped) -> Result<b
     };
     announce(&running.addresses, admin_address)?;
     let patrol = tokio::task::spawn_local(running.patrol().run());
-    control(&mut running, &path, &mut signals).await;
+    let ended = control(&mut running, &path, seen, &mut signals).await;
     patrol.abort();
+    ended?;
     // A successor may bind at once, the admin port too.
     stop_admin.notify_one();
     if let Some(task) = admin_task {
@@ -193,24 +200,33 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Until SIGTERM.
-async fn control(running: &mut Running, path: &Path, signals: &mut Signals) {
-    let mut seen = Fingerprints::of(&running.loaded().config);
+/// Until SIGTERM, or until there is nothing left to control: whoever started the process shall
+/// start it again.
+async fn control(
+    running: &mut Running,
+    path: &Path,
+    mut seen: Fingerprints,
+    signals: &mut Signals,
+) -> Result<(), StartError> {
     let mut watch = ticks(WATCH);
-    let mut renew = ticks(RENEW);
+    let mut renew = ticks(RENEW_EVERY);
     let watchdog = sd_notify::watchdog_enabled();
-    let mut pat = ticks(watchdog.map_or(RENEW, |limit| limit / 2));
+    let mut pat = ticks(watchdog.map_or(RENEW_EVERY, |limit| limit / 2));
     loop {
         tokio::select! {
             request = signals.next() => match request {
-                Request::Stop => return,
+                Request::Stop => return Ok(()),
                 Request::Reload => {
                     tell(&[NotifyState::Reloading]);
                     match Config::load(path) {
-                        Ok(config) => reload(running, config, "relay.yaml").await,
+                        Ok(config) => {
+                            let before = Fingerprints::of(&config);
+                            if reload(running, config, "relay.yaml").await {
+                                seen = before;
+                            }
+                        }
                         Err(invalid) => kept(running, &invalid),
                     }
-                    seen = Fingerprints::of(&running.loaded().config);
                     tell(&[NotifyState::Ready]);
                 }
             },
@@ -223,8 +239,9 @@ async fn control(running: &mut Running, path: &Path, signals: &mut Signals) {
                 }
             }
             _ = renew.tick() => running.renew(),
+            () = running.ended() => return Err(StartError::Ended),
             _ = pat.tick() => {
-                if watchdog.is_some() {
+                if watchdog.is_some() && running.answers().await {
                     tell(&[NotifyState::Watchdog]);
                 }
             }
@@ -239,16 +256,20 @@ fn ticks(every: Duration) -> tokio::time::Interval {
     ticks
 }
 
-async fn reload(running: &mut Running, mut config: Config, what: &str) {
+async fn reload(running: &mut Running, mut config: Config, what: &str) -> bool {
     let mut material = match Material::load(&config) {
         Ok(material) => material,
-        Err(invalid) => return kept(running, &invalid),
+        Err(invalid) => {
+            kept(running, &invalid);
+            return false;
+        }
     };
     let loaded = running.loaded();
     let served = (&*loaded.config, &*loaded.material);
     let fixed = until_restart(served, (&mut config, &mut material)).join(", ");
     let done = running.reload(config, material).await;
-    running.metrics.reloaded(done.is_ok());
+    let taken = done.is_ok();
+    running.metrics.reloaded(taken);
     match done {
         Ok(()) => {
             tracing::info!(what, "reloaded");
@@ -262,6 +283,7 @@ async fn reload(running: &mut Running, mut config: Config, what: &str) {
             tracing::error!(%error, cause, hint, "not reloaded; the old configuration goes on");
         }
     }
+    taken
 }
 
 fn kept(running: &Running, invalid: &Invalid) {

@@ -95,8 +95,9 @@ impl LeafStore {
     /// to a second.
     ///
     /// # Errors
-    /// The issuer cannot mint for a host, or a brought leaf cannot be served. A host without
-    /// leaf because there is no issuer is no error: see [`Self::uncovered`].
+    /// The issuer cannot mint for a host that no brought leaf covers, or a brought leaf cannot be
+    /// served. A host without leaf because there is no issuer is no error: see
+    /// [`Self::uncovered`].
     pub fn new(
         issuer: Option<Arc<Issuer>>,
         brought: Vec<Arc<Identity>>,
@@ -113,9 +114,11 @@ impl LeafStore {
     ) -> Result<Self, LeafError> {
         let brought = brought.into_iter().map(Brought::new).collect::<Result<_, _>>()?;
         let store = Self { issuer, brought, hosts, table: ArcSwap::default() };
-        let renewal = store.renew(now);
-        let hosts = renewal.failed.iter().map(|(host, _reason)| host.clone()).collect();
-        match renewal.failed.into_iter().next() {
+        let mut failed = store.renew(now).failed;
+        // A brought leaf that has ended is still shown, with or without an issuer.
+        failed.retain(|(host, _reason)| store.brought_for(host).next().is_none());
+        let hosts = failed.iter().map(|(host, _reason)| host.clone()).collect();
+        match failed.into_iter().next() {
             Some((_host, source)) => Err(LeafError::Mint { hosts, source }),
             None => Ok(store),
         }
@@ -136,13 +139,15 @@ impl LeafStore {
     /// renewed stays. To be called every hour, off the data plane: RSA keys take a moment.
     pub fn renew(&self, now: SystemTime) -> Renewal {
         let at = super::unix(now);
+        // A brought leaf that ends before the next look would be shown when it has ended.
+        let next = now + RENEW_EVERY;
         let mut renewal = Renewal::default();
         let mut minted = self.table.load().minted.clone();
         if let Some(issuer) = &self.issuer {
             // One RSA key for all: making one takes long, and they share a process anyway.
             let mut shared = None;
             for host in &self.hosts {
-                if self.brought_for(host).any(|leaf| !leaf.identity.is_expired(now)) {
+                if self.brought_for(host).any(|leaf| !leaf.identity.is_expired(next)) {
                     minted.remove(host);
                     continue;
                 }
@@ -158,22 +163,22 @@ impl LeafStore {
                 }
             }
         }
-        let served = self.hosts.iter().map(|host| (host.clone(), self.serve(host, &minted, now)));
+        let served = self.hosts.iter().map(|host| (host.clone(), self.serve(host, &minted, next)));
         let served = served.collect();
         self.table.store(Arc::new(Table { minted, served }));
         renewal
     }
 
-    /// Valid brought leaves, then minted ones, then expired ones: those at least say whose
+    /// Brought leaves that are valid then, minted ones, then expired ones: those at least say whose
     /// certificate has to be renewed.
     fn serve(
         &self,
         host: &HostName,
         minted: &BTreeMap<HostName, Minted>,
-        now: SystemTime,
+        then: SystemTime,
     ) -> Served {
         let mut served = Served::default();
-        let valid = self.brought_for(host).filter(|leaf| !leaf.identity.is_expired(now));
+        let valid = self.brought_for(host).filter(|leaf| !leaf.identity.is_expired(then));
         valid.for_each(|leaf| served.offer(leaf));
         if let Some(leaf) = minted.get(host) {
             served.ecdsa.get_or_insert_with(|| leaf.ecdsa.clone());
@@ -196,6 +201,17 @@ impl LeafStore {
             table.served.get(*host).is_none_or(|s| s.ecdsa.is_none() && s.rsa.is_none())
         };
         self.hosts.iter().filter(bare).cloned().collect()
+    }
+
+    /// Is there, for every host that is served at all, a leaf that has not ended? One that is not
+    /// shown, as it has been replaced, may have.
+    pub fn are_valid(&self, now: SystemTime) -> bool {
+        let (table, at) = (self.table.load(), super::unix(now));
+        let uncovered = self.uncovered();
+        self.hosts.iter().filter(|host| !uncovered.contains(host)).all(|host| {
+            table.minted.get(host).is_some_and(|leaf| leaf.not_after > at)
+                || self.brought_for(host).any(|leaf| !leaf.identity.is_expired(now))
+        })
     }
 
     /// What ends when: minted leaves by host, brought ones by their first name, and `issuer`;

@@ -43,9 +43,10 @@ pub fn check(table: &RouteTable, head: &Head, sender: &Sender) -> Result<Permit,
     permitted(&found.host.permitted, &head.method, path)?;
     if found.route.provider == Provider::Apns {
         authentication(found, head, sender)?;
-        topics(&found.route.topics, head)?;
-        identity(found, head, sender)?;
     }
+    // Routes of one's own that speak APNs have such lists too; elsewhere they are empty.
+    topics(&found.route.topics, head)?;
+    identity(found, head, sender)?;
     Ok(permit(found, false))
 }
 
@@ -219,6 +220,24 @@ mod tests {
             }
             assert_eq!(judge(&table, &head), expected, "{token:?}");
         }
+    }
+
+    /// `dialect: apns` on a route of one's own.
+    #[test]
+    fn the_lists_of_a_route_of_ones_own_are_kept_too() {
+        let mut route = own_route("own", "push.corp.example", "https://10.1.2.3:443");
+        route.teams = vec!["TEAM000001".into()];
+        route.topics = vec!["com.example.chat".into()];
+        let table = RouteTable::new(&config(vec![route]));
+        let mut request = head("POST", "push.corp.example", "/api/v1/send_push");
+        assert_eq!(judge(&table, &request), Err(Refusal::Topic));
+        request.headers.insert("apns-topic", "com.example.chat".parse().unwrap());
+        assert_eq!(judge(&table, &request), Err(Refusal::Identity("bearer token")));
+        let token = |team| bearer(team, "KEY0000001").parse().unwrap();
+        request.headers.insert("authorization", token("TEAM000002"));
+        assert_eq!(judge(&table, &request), Err(Refusal::Identity("team")));
+        request.headers.insert("authorization", token("TEAM000001"));
+        assert_eq!(judge(&table, &request), Ok(false));
     }
 
     #[test]

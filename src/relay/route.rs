@@ -187,16 +187,15 @@ fn add<T: PartialEq>(list: &mut Vec<T>, one: T) {
 }
 
 /// The origin's own ports, and the one that the sender dialled: a relay that listens elsewhere is
-/// asked for `host:8443`, and the host alone decides the route. For a name of our own also the
-/// usual ports: its origin's port is nothing that senders know.
+/// asked for `host:8443`, and the host alone decides the route. A name of our own is ours with any
+/// port: a balancer or a container in front may publish another one than we listen on.
 fn port_belongs(found: &Found, port: u16, sender: &Sender) -> bool {
-    let dialled = sender.connect_target.is_none() && port == sender.local.port();
+    let own = found.route.provider == Provider::Own;
     found.host.ports.contains(&port)
-        || dialled
-        || (found.route.provider == Provider::Own
-            && (port == sender.local.port()
-                || port == if sender.tls.is_some() { 443 } else { 80 }
-                || sender.connect_target.as_ref().is_some_and(|target| target.port == port)))
+        || match &sender.connect_target {
+            None => own || port == sender.local.port(),
+            Some(target) => own && [target.port, sender.local.port(), 443, 80].contains(&port),
+        }
 }
 
 #[cfg(test)]
@@ -223,7 +222,7 @@ mod tests {
             ("push.corp.example", None, Some(1)),
             ("push.corp.example", Some(8066), Some(1)),
             ("push.corp.example", Some(8443), Some(1)),
-            ("push.corp.example", Some(99), None),
+            ("push.corp.example", Some(9443), Some(1)),
             ("stranger.example", None, None),
             ("192.0.2.1", None, None),
         ] {

@@ -7,9 +7,10 @@ use http::{HeaderValue, Response};
 
 use super::fixture::{apns_route, bearer, config, head, listener, own_route, sender};
 use super::*;
-use crate::config::{Config, NextHop, Secret, SecretSource};
+use crate::config::{Config, NextHop, RouteHost, Secret, SecretSource, WhenUnsent};
 use crate::downstream::{Presence, Wire};
 use crate::hop::{Hop, HopError, HopErrorKind, Stage};
+use crate::provider::Dialect;
 use crate::telemetry::Dropped;
 use crate::telemetry::access::Captured;
 use crate::upstream::Delivery;
@@ -176,6 +177,22 @@ async fn mattermosts_ack_id_is_logged_and_unknown_is_a_fail_with_200() {
     assert!(line.cause.unwrap().contains("no answer in time"));
 }
 
+/// `when_unsent: refuse` on a route of one's own that says `dialect: apns`.
+#[tokio::test]
+async fn unsent_pushes_are_refused_on_own_routes_that_speak_apns_only() {
+    for (dialect, refused) in [(Dialect::Apns, true), (Dialect::Mattermost, false)] {
+        let mut own = own_route("own", "push.corp.example", "http://10.1.2.3:8066");
+        own.when_unsent = WhenUnsent::Refuse;
+        own.hosts = vec![Arc::new(RouteHost { dialect, ..(*own.hosts[0]).clone() })];
+        let bench = bench(&config(vec![own]), &[], None);
+        bench.next(Err(unanswered(Delivery::NotSent)));
+        let mut head = head("POST", "push.corp.example", "/api/v1/send_push");
+        head.headers.insert("user-agent", "Go-http-client/2.0".parse().unwrap());
+        let reply = bench.carry(head, "{}").await;
+        assert_eq!(matches!(reply, Reply::Refuse), refused, "{dialect:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_senders_own_replay_of_what_was_refused_inherits_the_start() {
     let bench = bench(&both(), &[], None);
@@ -290,6 +307,28 @@ async fn a_chain_signs_verifies_caps_the_deadline_and_tells_the_outcome() {
     assert_eq!(post.sent(), 1);
     post.relay.replace_plan(Plan::with_keys(&config, [&[][..]].into_iter(), [].into_iter()));
     assert_eq!(post.answer(arrived(), "{}").await.status.as_u16(), 403, "no key lets nobody in");
+}
+
+/// Senders may write what they like into a collapse id.
+#[tokio::test]
+async fn a_field_that_is_no_ascii_crosses_a_signed_chain() {
+    let secret = Secret::new(b"shared by two".to_vec());
+    let mut route = apns_route("apns", &[APNS]);
+    route.next_hop = NextHop::Relay { sign_with: Some(SecretSource::Env("K".into())) };
+    let pre = bench(&config(vec![route]), &[], Some(&secret));
+    let mut demanding = (*listener()).clone();
+    demanding.signatures = vec![SecretSource::Env("K".into())];
+    let mut config = both();
+    config.listeners = vec![Arc::new(demanding)];
+    let post = bench(&config, std::slice::from_ref(&secret), None);
+    let mut head = push_head();
+    let value = HeaderValue::from_bytes(b"caf\xc3\xa9").unwrap();
+    head.headers.insert("apns-collapse-id", value.clone());
+    assert_eq!(pre.answer(head, "{}").await.status.as_u16(), 200);
+    let signed = pre.relay.upstream().sent.borrow()[0].request.headers().clone();
+    let arrived = Head { headers: signed, ..push_head() };
+    assert_eq!(post.answer(arrived, "{}").await.status.as_u16(), 200);
+    assert_eq!(post.relay.upstream().sent.borrow()[0].request.headers()["apns-collapse-id"], value);
 }
 
 #[tokio::test]

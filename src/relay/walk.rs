@@ -7,8 +7,8 @@ use http::{HeaderName, HeaderValue};
 use crate::config::{NextHop, WhenUnsent};
 use crate::downstream::{Exchange, Reply};
 use crate::hop::{Hop, HopError, HopErrorKind, Stage};
-use crate::provider::Provider;
 use crate::provider::apns::APNS_ID;
+use crate::provider::{Dialect, Provider};
 use crate::telemetry::Audit;
 use crate::telemetry::audit::Place;
 use crate::upstream::{Answered, Credential, Delivery, Push, Unanswered};
@@ -285,9 +285,9 @@ fn down_for<U: Upstream>(
     relay.upstream.down_for(Towards { route, host, credential })
 }
 
-/// APNs routes only, Go's client only, and never a relay that signs.
+/// Routes that speak APNs only, Go's client only, and never a relay that signs.
 fn repeats_refused(exchange: &Exchange) -> bool {
-    exchange.permit.route.provider == Provider::Apns
+    exchange.permit.host.dialect == Dialect::Apns
         && exchange.sender.listener.signatures.is_empty()
         && repeats_refused_streams(&exchange.head.headers)
 }

@@ -241,7 +241,9 @@ impl Connection {
         drop(flight);
         match answered {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(ReceiveFailure::Stream(error))) => Err(self.failed(number, error)),
+            Ok(Err(ReceiveFailure::Stream { error, begun })) => {
+                Err(self.failed(number, begun, error))
+            }
             Ok(Err(ReceiveFailure::Excess(what))) => {
                 stream.send_reset(Reason::CANCEL);
                 let failure = self.gave_up(number, HopErrorKind::Protocol(what.to_owned()));
@@ -266,7 +268,7 @@ impl Connection {
         }
     }
 
-    fn failed(&self, stream: u32, error: h2::Error) -> ExchangeFailure {
+    fn failed(&self, stream: u32, begun: bool, error: h2::Error) -> ExchangeFailure {
         // The connection has failed, but h2 still writes what it holds of its streams: before its
         // GOAWAY, or into the half that a peer left open.
         let unwritten = stream > self.log.highest_headers_out();
@@ -280,6 +282,7 @@ impl Connection {
             highest_out: self.log.highest_headers_out(),
             peer_reset,
             above_goaway: error.is_go_away() && error.is_remote(),
+            begun,
         };
         // We dropped it, the peer closed nothing.
         let kind =
@@ -287,7 +290,7 @@ impl Connection {
         let cause = HopError::new(beyond(&self.facts), Stage::Request, kind).caused_by(error);
         ExchangeFailure {
             delivery: replay::delivery(failure),
-            refused: failure.peer_reset == Some(u32::from(Reason::REFUSED_STREAM)),
+            refused: !begun && failure.peer_reset == Some(u32::from(Reason::REFUSED_STREAM)),
             cause,
         }
     }

@@ -57,6 +57,8 @@ pub struct Failure {
     pub peer_reset: Option<u32>,
     /// h2 failed the stream because the peer's GOAWAY names a lower last stream.
     pub above_goaway: bool,
+    /// An answer had begun: whatever the peer says then, it has looked at the push.
+    pub begun: bool,
 }
 
 const REFUSED_STREAM: u32 = 7;
@@ -66,6 +68,9 @@ pub fn delivery(failure: Failure) -> Delivery {
     let Some(stream) = failure.stream else {
         return Delivery::NotSent;
     };
+    if failure.begun {
+        return Delivery::Unknown;
+    }
     let refused = failure.peer_reset == Some(REFUSED_STREAM);
     if stream > failure.highest_out || refused || failure.above_goaway {
         return Delivery::NotSent;
@@ -91,8 +96,13 @@ mod tests {
 
     #[test]
     fn e1_only_what_is_proven_unprocessed_counts_as_not_sent() {
-        let sent =
-            Failure { stream: Some(5), highest_out: 5, peer_reset: None, above_goaway: false };
+        let sent = Failure {
+            stream: Some(5),
+            highest_out: 5,
+            peer_reset: None,
+            above_goaway: false,
+            begun: false,
+        };
         let cases = [
             (sent, Delivery::Unknown),
             (Failure { stream: None, ..sent }, Delivery::NotSent),
@@ -100,6 +110,8 @@ mod tests {
             (Failure { highest_out: 7, ..sent }, Delivery::Unknown),
             (Failure { peer_reset: Some(7), ..sent }, Delivery::NotSent),
             (Failure { above_goaway: true, ..sent }, Delivery::NotSent),
+            (Failure { peer_reset: Some(7), begun: true, ..sent }, Delivery::Unknown),
+            (Failure { above_goaway: true, begun: true, ..sent }, Delivery::Unknown),
         ];
         for (failure, expected) in cases {
             assert_eq!(delivery(failure), expected, "{failure:?}");

@@ -57,8 +57,6 @@ fn judge(head: &Head, scheme: Option<&Scheme>, tls: bool, large: bool) -> Result
     if head.headers.values().any(padded) {
         return Err(Refusal::Malformed("a field value begins or ends with a blank"));
     }
-    // Servers may ignore 100-continue when the body follows anyway (RFC 9110 §10.1.1); a 1xx would
-    // confuse senders.
     let unknown =
         |value: &http::HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if head.headers.get_all(header::EXPECT).iter().any(unknown) {

@@ -1,7 +1,8 @@
 //! One HTTP/2 exchange: head, permit, body, handler, answer; a task of its own.
 //!
 //! Frames are part of the contract with push libraries: HEADERS with END_STREAM, or HEADERS and
-//! one DATA with END_STREAM; never 1xx, trailers or an empty DATA (R1).
+//! one DATA with END_STREAM; never trailers or an empty DATA, and no 1xx but the 100 that a sender
+//! asked for (R1).
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -10,7 +11,7 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Shared, head};
@@ -96,6 +97,9 @@ impl<H: Handle> Stream<H> {
             Ok(permit) => permit,
             Err(error) => return self.refuse(Some(&head), None, error, body).await,
         };
+        if head.headers.contains_key(header::EXPECT) && !body.is_end_stream() {
+            self.invite();
+        }
         let whole = match self.body(&mut body, &head, permit.body_limit).await {
             Ok(whole) => whole,
             Err(BodyFault::Refused(refusal)) => {
@@ -105,6 +109,15 @@ impl<H: Handle> Stream<H> {
         };
         drop(body);
         self.exchange(head, permit, whole).await;
+    }
+
+    /// The 100 that was asked for (RFC 9110 §10.1.1 demands it of every version): Java's client
+    /// sends no body before it.
+    fn invite(&mut self) {
+        let mut interim = Response::new(());
+        *interim.status_mut() = StatusCode::CONTINUE;
+        // Fails only on a stream that is gone, which reading the body tells.
+        let _ = self.respond.send_informational(interim);
     }
 
     /// The body, whole, or why not.

@@ -104,6 +104,36 @@ async fn r1_answers_are_one_headers_or_headers_and_one_data() {
     .await;
 }
 
+// RFC 9110 §10.1.1: Java's client sends no body before the 100 that it asked for.
+#[tokio::test]
+async fn a_sender_that_waits_for_100_gets_it_before_its_body() {
+    use crate::downstream::listener::testing::block;
+    on_data_plane(async {
+        let mut kit = start(Http2Limits::default(), 65_536);
+        kit.raw.hello(&[]).await;
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":authority", "api.push.apple.com"),
+            (":path", "/ok"),
+            ("expect", "100-continue"),
+        ];
+        kit.raw.write(&frame(HEADERS, 4, 1, &block(&fields))).await;
+        let interim = kit.raw.find(HEADERS).await;
+        assert_eq!((interim.stream, interim.flags), (1, 4), "no END_STREAM");
+        assert_ne!(interim.body[0], 0x88, "not yet the answer");
+        assert_eq!(kit.handle.begun.borrow().len(), 0);
+        kit.raw.write(&frame(DATA, 1, 1, b"{}")).await;
+        let head = kit.raw.find(HEADERS).await;
+        assert_eq!((head.flags, head.body[0]), (5, 0x88));
+        // Who sends no body waits for nothing.
+        kit.raw.write(&frame(HEADERS, 5, 3, &block(&fields))).await;
+        let head = kit.raw.find(HEADERS).await;
+        assert_eq!((head.stream, head.flags, head.body[0]), (3, 5, 0x88));
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn b1_f3_and_b2_are_judged_on_the_wire() {
     use crate::downstream::listener::testing::block;

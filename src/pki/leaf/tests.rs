@@ -98,8 +98,10 @@ fn brought_leaves_win_and_wildcards_hold_one_label() {
     assert_ne!(served(&store, "b.corp.example"), key);
     assert!(store.expiries().iter().any(|(name, _end)| name == "issuer"));
 
-    // An expired one makes room for a minted one.
-    store.renew(SystemTime::now() + 91 * DAY);
+    // One that ends before the next look makes room for a minted one.
+    store.renew(SystemTime::now() + 90 * DAY - 2 * RENEW_EVERY);
+    assert_eq!(served(&store, "a.corp.example"), key);
+    store.renew(SystemTime::now() + 90 * DAY - RENEW_EVERY / 2);
     assert_ne!(served(&store, "a.corp.example"), key);
 
     let alone = LeafStore::new(None, vec![brought], hosts).unwrap();
@@ -113,4 +115,35 @@ fn hosts_that_the_issuer_may_not_speak_for_are_all_named() {
     let hosts = host_names(["a.example", "b.example", "c.example"]).unwrap();
     let error = LeafStore::new(Some(authority.issuer), Vec::new(), hosts).unwrap_err();
     assert_eq!(error.to_string(), "no leaf can be minted for: b.example, c.example");
+}
+
+#[test]
+fn only_what_is_shown_has_to_be_valid() {
+    let (minting, corporate) =
+        (throwaway(&["a.example", "b.example"]).unwrap(), throwaway(&["a.example", "c.example"]));
+    let corporate = corporate.unwrap();
+    let brought = ["a.example", "c.example"].map(|host| corporate.identity(host).unwrap().into());
+    let hosts = host_names(["a.example", "b.example"]).unwrap();
+    let store = LeafStore::new(Some(minting.issuer), brought.to_vec(), hosts.clone()).unwrap();
+    let now = SystemTime::now();
+    store.renew(now + 70 * DAY);
+    assert!(store.are_valid(now + 89 * DAY));
+    assert!(!store.are_valid(now + 91 * DAY), "a.example shows a leaf that has ended");
+    store.renew(now + 91 * DAY);
+    assert!(store.are_valid(now + 91 * DAY), "the issuer's stands in for it");
+    let alone = LeafStore::new(None, brought.to_vec(), hosts).unwrap();
+    assert!(alone.are_valid(now), "b.example is not served");
+    assert!(!alone.are_valid(now + 91 * DAY));
+}
+
+/// Else one forgotten certificate would keep the relay from starting for all other hosts.
+#[test]
+fn a_brought_leaf_that_has_ended_is_shown_where_the_issuer_may_not_stand_in() {
+    let (minting, corporate) =
+        (throwaway(&["a.example"]).unwrap(), throwaway(&["own.example"]).unwrap());
+    let brought = Arc::new(corporate.identity("own.example").unwrap());
+    let hosts = host_names(["a.example", "own.example"]).unwrap();
+    let later = SystemTime::now() + 91 * DAY;
+    let store = LeafStore::at(Some(minting.issuer), vec![brought], hosts, later).unwrap();
+    assert!(store.leaf(&name("own.example"), true).is_some() && !store.are_valid(later));
 }

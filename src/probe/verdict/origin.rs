@@ -30,6 +30,12 @@ pub(super) fn unanswered(findings: &Findings, failure: &Failure) -> Judged {
         HopErrorKind::Closed | HopErrorKind::Protocol(_) | HopErrorKind::NotTheProtocol { .. } => {
             Judged::new(Code::RequestCut).at(hop).detail(text(failure))
         }
+        HopErrorKind::ForeignAnswer { status, content_type, by } => {
+            let (content_type, by) = (content_type.clone(), by.clone());
+            let page = String::new();
+            let answer = Answer { status: *status, genuine: false, content_type, by, page };
+            foreign(&answer, failure.hop == Hop::Inspector, hop)
+        }
         _ => super::connect::unexplained(failure),
     }
 }
@@ -38,7 +44,7 @@ pub(super) fn unanswered(findings: &Findings, failure: &Failure) -> Judged {
 pub(super) fn answered(findings: &Findings) -> Judged {
     if let Some(answer) = &findings.answer {
         if !answer.genuine {
-            return foreign(findings, answer);
+            return foreign(answer, is_inspected(findings), far_end(findings));
         }
         if answer.status >= 500 || answer.status == 429 {
             return Judged::new(Code::OriginUnwell).with("status", answer.status.to_string());
@@ -71,14 +77,13 @@ pub(super) fn answered(findings: &Findings) -> Judged {
     Judged::new(Code::Healthy).detail(detail)
 }
 
-fn foreign(findings: &Findings, answer: &Answer) -> Judged {
+fn foreign(answer: &Answer, inspected: bool, far_end: Hop) -> Judged {
     let by = answer.by.as_deref().map(|by| format!(", by {by}")).unwrap_or_default();
     let kind = answer.content_type.clone().unwrap_or_else(|| "no content type".to_owned());
-    let inspected = is_inspected(findings);
     let (code, hop) = if answer.is_page() {
         (Code::BlockPageInside, if inspected { Hop::Inspector } else { Hop::Portal })
     } else {
-        (Code::ForeignAnswer, if inspected { Hop::Inspector } else { far_end(findings) })
+        (Code::ForeignAnswer, if inspected { Hop::Inspector } else { far_end })
     };
     Judged::new(code)
         .at(hop)

@@ -51,12 +51,25 @@ pub fn answer(response: Response<Bytes>, permit: &Permit, far: Hop) -> Result<Ju
             Outcome::Accepted | Outcome::ProviderRefused => {}
         }
     }
-    if !genuine(&response, permit.route.provider, far == Hop::Inspector) {
-        return Err(RelayError::Unknown(HopError::new(far, Stage::Request, foreign(&response))));
-    }
+    provider_said(&response, permit.route.provider, far).map_err(RelayError::Unknown)?;
     let outcome =
         if response.status().is_success() { Outcome::Accepted } else { Outcome::ProviderRefused };
     Ok(Judged { answer: clear(response, false), outcome })
+}
+
+/// Is it the provider's word, for all that its fields tell? `far` is who answers there.
+///
+/// # Errors
+/// Who answered in the provider's place, and what.
+pub fn provider_said(
+    response: &Response<Bytes>,
+    provider: Provider,
+    far: Hop,
+) -> Result<(), HopError> {
+    if genuine(response, provider, far == Hop::Inspector) {
+        return Ok(());
+    }
+    Err(HopError::new(far, Stage::Request, foreign(response)))
 }
 
 /// Is it the provider's word? APNs marks each of its answers; the others answer JSON, and a page

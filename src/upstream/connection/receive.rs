@@ -15,7 +15,11 @@ pub(super) const MAX_INTERIM: usize = 8;
 pub const ANSWER_BODY: usize = 1024 * 1024;
 
 pub(super) enum ReceiveFailure {
-    Stream(h2::Error),
+    /// The stream failed; `begun`: within an answer.
+    Stream {
+        error: h2::Error,
+        begun: bool,
+    },
     Excess(&'static str),
 }
 
@@ -30,14 +34,16 @@ pub(super) async fn receive(
                 return Poll::Ready(Err(ReceiveFailure::Excess("a flood of interim answers")));
             }
         }
-        Pin::new(&mut response).poll(cx).map_err(ReceiveFailure::Stream)
+        Pin::new(&mut response)
+            .poll(cx)
+            .map_err(|error| ReceiveFailure::Stream { error, begun: false })
     })
     .await?;
     let (head, mut body) = head.into_parts();
     let mut whole = BytesMut::new();
     let mut first: Option<Bytes> = None;
     while let Some(piece) = body.data().await {
-        let piece = piece.map_err(ReceiveFailure::Stream)?;
+        let piece = piece.map_err(|error| ReceiveFailure::Stream { error, begun: true })?;
         // The window is only ours to give back; a failure means that the stream has ended.
         let _ = body.flow_control().release_capacity(piece.len());
         if whole.len() + first.as_ref().map_or(0, Bytes::len) + piece.len() > ANSWER_BODY {

@@ -73,6 +73,44 @@ async fn early(answer: Vec<u8>) {
     }
 }
 
+/// The first octets of a body, and more of it is to come.
+const HALF_A_BODY: &[u8] = &[0, 0, 1, 0, 0, 0, 0, 0, 1, b'{'];
+const RST_REFUSED: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 7];
+const GOAWAY_ZERO: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+#[tokio::test(start_paused = true)]
+async fn e1_who_has_begun_to_answer_cannot_say_that_it_processed_nothing() {
+    let local = tokio::task::LocalSet::new();
+    for end in [RST_REFUSED, GOAWAY_ZERO] {
+        for (begun, expected) in
+            [(&b""[..], Delivery::NotSent), (&headers(END_HEADERS)[..], Delivery::Unknown)]
+        {
+            let said = match begun {
+                b"" => end.to_vec(),
+                head => [head, HALF_A_BODY, end].concat(),
+            };
+            local.run_until(taken_back(said, expected)).await;
+        }
+    }
+}
+
+async fn taken_back(said: Vec<u8>, expected: Delivery) {
+    let (near, mut far) = duplex(1 << 20);
+    tokio::task::spawn_local(async move {
+        far.write_all(SETTINGS).await.unwrap();
+        let mut taken = 0;
+        while taken < 4000 {
+            taken += far.read(&mut [0; 4096]).await.unwrap();
+        }
+        far.write_all(&said).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let connection = open(near).await;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let failure = connection.exchange(&push(4000), deadline).await.unwrap_err();
+    assert_eq!(failure.delivery, expected, "{}", failure.cause);
+}
+
 /// A path that takes nothing while it is shut.
 struct Valve {
     io: DuplexStream,
