@@ -382,12 +382,12 @@ codes! {
 
     // The direct path.
     DirectRefused "origin_port_closed" Fail [Network]
-        "The connection to {origin} is refused, and the provider does not refuse: a firewall resets.",
-        "Ask for TCP from this machine to {origin}, or name a proxy in `egress`.",
+        "The connection to {origin} is refused{refuser}.",
+        "{service}Ask for TCP from this machine to {origin}, or name a proxy in `egress`.",
         "A firewall that resets and a closed port look the same from here; providers' ports are open.";
     DirectFiltered "origin_filtered" Fail [Network]
-        "The connection to {origin} gets no answer: a firewall drops it.",
-        "Ask for TCP from this machine to {origin}, or name a proxy in `egress`.",
+        "The connection to {origin} gets no answer: a firewall drops it{off}.",
+        "{service}Ask for TCP from this machine to {origin}, or name a proxy in `egress`.",
         "Inside most company networks the internet is reached through a proxy only.";
     DirectUnreachable "origin_unreachable" Fail [Network]
         "There is no route from this machine to {origin}.",

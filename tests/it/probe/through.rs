@@ -136,3 +136,20 @@ impl Drop for Unit {
         let _ = self.0.wait();
     }
 }
+
+/// The egress of a chain trusts the next relay's root: that is no inspector to complain of.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_relay_of_a_chain_is_no_inspector() {
+    let apns = origin(|_| {}).await;
+    let post = relay().to(&apns).start().await;
+    let case = Case::new();
+    case.file("post.pem", &post.issuer.pem());
+    let yaml = format!(
+        "version: 1\nlisteners:\n  - {{ name: test, bind: ['127.0.0.1:0'], accept: [plain] }}\n\
+         routes:\n  - {{ provider: apns, egress: out, next_hop: {{ relay: {{}} }} }}\negress:\n  out:\n    \
+         roots: [post.pem]\n    connect_to: {{ \"{HOST}:443\": \"{}\" }}\n",
+        post.address
+    );
+    let case = case.file_arg("--config", "relay.yaml", &yaml).target_only(HOST);
+    judge(case, "ok", "none", 0).await;
+}
