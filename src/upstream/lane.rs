@@ -211,7 +211,7 @@ impl<D: DialOrigin> Lane<D> {
             if failure.refused {
                 self.book.borrow_mut().refused(seat.wire.id());
             }
-            let ended = seat.wire.is_http2() && seat.wire.is_retired();
+            let ended = seat.wire.ended(failure.refused);
             drop(seat);
             let ExchangeFailure { delivery, cause, .. } = failure;
             let again = delivery == Delivery::NotSent && !push.presence.is_gone();
