@@ -26,7 +26,13 @@ use crate::pki;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The file to check
-    #[arg(long, short, value_name = "FILE", default_value = "relay.yaml")]
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        default_value = "relay.yaml",
+        env = super::CONFIG_VARIABLE
+    )]
     config: PathBuf,
     /// Read no other file: neither certificates nor secrets
     #[arg(long)]
