@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -62,6 +63,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The audit log cannot be opened.
+    #[error("audit.path: {} cannot be opened", .0.display())]
+    Audit(PathBuf, #[source] io::Error),
     /// The operating system refused a thread, a runtime or a log.
     #[error("the process cannot be set up")]
     Process(#[from] io::Error),
@@ -178,7 +182,10 @@ impl Bound {
         };
         let audit = match &config.audit.path {
             None => None,
-            Some(path) => Some(Audit::open(path, config.audit.refuse_when_full, dropped)?),
+            Some(path) => Some(
+                Audit::open(path, config.audit.refuse_when_full, dropped)
+                    .map_err(|source| StartError::Audit(path.clone(), source))?,
+            ),
         };
         let records = Records { metrics: metrics.clone(), access, audit };
         let own = Arc::new(Ourselves::default());

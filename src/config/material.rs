@@ -4,6 +4,7 @@
 //! `--syntax` reads it and throws it away.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::problem::Findings;
@@ -103,6 +104,7 @@ impl Material {
             .collect();
         let token = config.admin.token.as_ref();
         let admin_token = token.and_then(|token| reading.password("admin.token", token));
+        reading.audit(config);
         match Invalid::from_problems(&config.path, reading.findings.problems) {
             Some(invalid) => Err(invalid),
             None => Ok(Self { issuer, leaves, listeners, routes, egress, admin_token }),
@@ -123,6 +125,18 @@ impl Reading<'_> {
                 self.findings.add(at, error.to_string(), error.hint());
                 None
             }
+        }
+    }
+
+    /// The audit log is made at the start; its folder is not.
+    fn audit(&mut self, config: &Config) {
+        let folder = config.audit.path.as_deref().and_then(Path::parent);
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            self.findings.add(
+                "audit.path",
+                format!("the folder {} does not exist", folder.display()),
+                "make it, writable for the relay's user",
+            );
         }
     }
 
