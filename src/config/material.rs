@@ -10,8 +10,9 @@ use std::sync::Arc;
 use super::problem::Findings;
 use super::{
     Config, Egress, EgressName, EgressProxy, Invalid, KeyPairFiles, Listener, NextHop,
-    ProxyCredentials, RootSource, Route, Secret, SecretSource, raw,
+    ProxyCredentials, RootSource, Route, Secret, SecretSource, TlsMode, raw,
 };
+use crate::names::HostName;
 use crate::pki::ca::Issuer;
 use crate::pki::roots::{self, Roots};
 use crate::pki::{Identity, pem};
@@ -87,8 +88,12 @@ impl Material {
         let leaves: Vec<Arc<Identity>> = leaves
             .filter_map(|(index, pair)| reading.identity(&format!("leaves[{index}]"), pair))
             .collect();
-        if issuer.is_none() && reading.findings.problems.is_empty() {
-            reading.some_host_has_a_leaf(config, &leaves);
+        match &issuer {
+            Some(issuer) => reading.every_host_is_permitted(config, issuer, &leaves),
+            None if reading.findings.problems.is_empty() => {
+                reading.some_host_has_a_leaf(config, &leaves);
+            }
+            None => {}
         }
         let listeners = config.listeners.iter().enumerate();
         let listeners = listeners
@@ -188,10 +193,37 @@ impl Reading<'_> {
         }
     }
 
+    /// The issuer is bound to the hosts of the day on which it was signed; routes come later.
+    fn every_host_is_permitted(
+        &mut self,
+        config: &Config,
+        issuer: &Issuer,
+        leaves: &[Arc<Identity>],
+    ) {
+        if !config.listeners.iter().any(ends_tls) {
+            return;
+        }
+        let strange = |host: &HostName| {
+            !issuer.limits().permits(host) && !leaves.iter().any(|leaf| leaf.covers(host))
+        };
+        let ended = |route: &Route| route.tls == TlsMode::Terminate;
+        for (index, route) in config.routes.iter().enumerate().filter(|(_, route)| ended(route)) {
+            let hosts = route.hosts.iter().map(|host| &host.host).filter(|host| strange(host));
+            let hosts: Vec<_> = hosts.map(HostName::as_str).collect();
+            if !hosts.is_empty() {
+                self.findings.add(
+                    &format!("routes[{index}]"),
+                    format!("the issuer may not speak for {}", hosts.join(", ")),
+                    "`pushrelay ca extend --root-key FILE` adds every host of relay.yaml; senders \
+                     change nothing",
+                );
+            }
+        }
+    }
+
     /// Without an issuer some host needs a leaf that was brought. Not every one: whoever brings a
     /// leaf for one name of a preset means that name.
     fn some_host_has_a_leaf(&mut self, config: &Config, leaves: &[Arc<Identity>]) {
-        let ends_tls = |listener: &Arc<Listener>| listener.accept.tls || listener.accept.connect;
         let hosts = config.hosts();
         // Carried TLS needs no certificate of ours, so a passthrough relay needs no CA.
         if hosts.is_empty() || !config.listeners.iter().any(ends_tls) {
@@ -287,6 +319,11 @@ impl Reading<'_> {
             roots: if proxy.tls { self.roots(&format!("{at}.roots"), &proxy.roots) } else { None },
         }
     }
+}
+
+/// A relay that only takes plain HTTP shows no certificate.
+fn ends_tls(listener: &Arc<Listener>) -> bool {
+    listener.accept.tls || listener.accept.connect
 }
 
 fn key_pair_hint(pair: &KeyPairFiles) -> String {
