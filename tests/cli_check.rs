@@ -543,7 +543,7 @@ fn what_cannot_be_served_is_not_valid() {
         (own, "", "", ""),
         ("{ provider: mattermost, egress: out }", "", "", "the issuer may not speak for"),
         (own, proxy, "", "must be UTF-8"),
-        (own, "", "audit: { path: missing/audit.jsonl }", "there is no such folder"),
+        (own, "", "audit: { path: missing/audit.jsonl }", "missing does not exist"),
     ] {
         let text = format!(
             "version: 1\nlisteners: [{{ name: a, bind: ['127.0.0.1:0'] }}]\n\

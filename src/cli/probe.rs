@@ -197,7 +197,7 @@ enum Problem {
     Io(std::io::Error),
     Usage(String),
     Ground(GroundError),
-    NoFile,
+    NoFile(PathBuf),
 }
 
 impl From<GroundError> for Problem {
@@ -233,10 +233,11 @@ impl Problem {
                 complain!("error: {error}");
                 ExitCode::FAILURE
             }
-            Self::NoFile => {
+            Self::NoFile(file) => {
                 complain!(
-                    "error: there is no relay.yaml here: name one with --config, or probe without \
-                     one: --proxy http://[USER@]HOST:PORT, or --direct"
+                    "error: there is no {}: name a relay.yaml with --config, or probe without one: \
+                     --proxy http://[USER@]HOST:PORT, or --direct",
+                    file.display()
                 );
                 ExitCode::from(EXIT_CONFIG)
             }

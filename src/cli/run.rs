@@ -41,7 +41,7 @@ pub struct Args {
         short,
         value_name = "FILE",
         default_value = "relay.yaml",
-        env = "PUSHRELAY_CONFIG"
+        env = super::CONFIG_VARIABLE
     )]
     config: PathBuf,
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::{Args, Problem};
+use crate::cli::CONFIG_VARIABLE;
 use crate::config::{Config, RootSource, Route, RouteHost, Scheme};
 use crate::names::{Authority, Host};
 use crate::pki::roots;
@@ -28,7 +29,8 @@ const WORDS: &[(&str, &[&str])] = &[
 ];
 
 pub(super) fn plan(args: &Args) -> Result<(Ground, Vec<Aim>), Problem> {
-    let file = args.config.clone().unwrap_or_else(|| PathBuf::from("relay.yaml"));
+    let usual = || std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from);
+    let file = args.config.clone().or_else(usual).unwrap_or_else(|| PathBuf::from("relay.yaml"));
     let without = args.direct || !args.proxy.is_empty();
     let config = if without { made(args)? } else { loaded(args, &file)? };
     let mut config = config;
@@ -46,7 +48,7 @@ pub(super) fn plan(args: &Args) -> Result<(Ground, Vec<Aim>), Problem> {
 /// relay.yaml; who has none yet is told that none is needed.
 fn loaded(args: &Args, file: &Path) -> Result<Config, Problem> {
     if args.config.is_none() && !file.exists() {
-        return Err(Problem::NoFile);
+        return Err(Problem::NoFile(file.to_owned()));
     }
     Ok(Config::load(file).map_err(GroundError::from)?)
 }

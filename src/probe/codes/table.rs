@@ -164,9 +164,9 @@ codes! {
         "Ask the proxy's people whether the proxy at {proxy} is stuck.",
         "No CONNECT is answered, so it is the proxy and not the target.";
     ConnectWaits "connect_waits_for_origin" Fail [BeyondProxy]
-        "The proxy {proxy} answers for {control} but waits for {origin}: a firewall beyond the proxy drops it.",
-        "Ask for TCP from the proxy {proxy} to {origin}.",
-        "The proxy works for another host, so its own connection to the provider is dropped.";
+        "The proxy {proxy} answers for {control} but waits for {origin}: a firewall beyond the proxy drops it, or the proxy's name server is silent about this name.",
+        "Ask for TCP from the proxy {proxy} to {origin}, and whether the proxy can resolve that name.",
+        "The proxy works for another host, so what it waits for lies beyond it: its connection to the provider, or the provider's name.";
     ConnectTimeout "connect_timeout" Fail [BeyondProxy]
         "The proxy {proxy} does not answer CONNECT to {origin} in time.",
         "Ask the proxy's people what becomes of CONNECT {origin} from this machine.",
