@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -58,6 +59,15 @@ pub enum StartError {
         listener: String,
         /// Where.
         address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The audit log cannot be opened.
+    #[error("the audit log {} cannot be written", path.display())]
+    Audit {
+        /// Which.
+        path: PathBuf,
         /// Why.
         #[source]
         source: io::Error,
@@ -178,7 +188,11 @@ impl Bound {
         };
         let audit = match &config.audit.path {
             None => None,
-            Some(path) => Some(Audit::open(path, config.audit.refuse_when_full, dropped)?),
+            Some(path) => {
+                let opened = Audit::open(path, config.audit.refuse_when_full, dropped);
+                let failed = |source| StartError::Audit { path: path.clone(), source };
+                Some(opened.map_err(failed)?)
+            }
         };
         let records = Records { metrics: metrics.clone(), access, audit };
         let own = Arc::new(Ourselves::default());

@@ -70,6 +70,11 @@ impl Config {
         ended.flat_map(|route| &route.hosts).map(|host| host.host.clone()).collect()
     }
 
+    /// Whether any listener shows certificates.
+    pub fn ends_tls(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.accept.tls || listener.accept.connect)
+    }
+
     /// The folder of relay.yaml, absolute: what relative paths are relative to.
     pub fn folder(&self) -> PathBuf {
         folder_of(&self.path)

@@ -344,9 +344,25 @@ impl Metrics {
         self.reloads.get_or_create(&ResultLabel { result }).inc();
     }
 
-    /// End of a certificate's validity; `kind` is `leaf`, `issuer` or `identity`.
-    pub fn set_expiry(&self, kind: &'static str, name: &str, not_after: i64) {
-        self.expiry.get_or_create(&ExpiryLabels { kind, name: name.to_owned() }).set(not_after);
+    /// When the certificates of now end, by name; those of before are forgotten, or an alarm would
+    /// ring for what nobody uses. `kind` is `leaf`, `issuer` or `identity`.
+    pub fn set_expiries(&self, ends: impl Iterator<Item = (&'static str, String, i64)>) {
+        self.expiry.clear();
+        for (kind, name, not_after) in ends {
+            self.expiry.get_or_create(&ExpiryLabels { kind, name }).set(not_after);
+        }
+    }
+
+    /// The configuration has this egress no more: its gauges would stand still. What was counted
+    /// stays counted.
+    pub fn forget_egress(&self, egress: &str) {
+        let label = EgressLabel { egress: egress.to_owned() };
+        self.lanes.remove(&label);
+        self.queued.remove(&label);
+        for protocol in ["h2", "http/1.1"] {
+            let egress = egress.to_owned();
+            self.upstream_connections.remove(&ProtocolLabels { egress, protocol });
+        }
     }
 
     /// The latest verdict of a path; `None` where it holds no more.
@@ -462,7 +478,7 @@ mod tests {
         metrics.set_upstream_connections("corporate", "h2", 4);
         metrics.set_dials("corporate", None, 1);
         metrics.reloaded(false);
-        metrics.set_expiry("issuer", "relay", 1_800_000_000);
+        metrics.set_expiries(std::iter::once(("issuer", "relay".to_owned(), 1_800_000_000)));
         let text = metrics.encode();
         for line in [
             "pushrelay_build_info{version=\"0.1.0\"} 1",
@@ -492,5 +508,21 @@ mod tests {
     fn metrics_may_be_shared_between_threads() {
         const fn shared<T: Send + Sync>() {}
         shared::<Metrics>();
+    }
+
+    #[test]
+    fn what_a_reload_took_away_is_shown_no_more() {
+        let metrics = Metrics::new(Dropped::default());
+        for name in ["old.example", "new.example"] {
+            metrics.set_expiries(std::iter::once(("leaf", name.to_owned(), 1_800_000_000)));
+        }
+        for egress in ["gone", "kept"] {
+            metrics.set_lanes(egress, 5, 2);
+            metrics.set_upstream_connections(egress, "h2", 3);
+        }
+        metrics.forget_egress("gone");
+        let text = metrics.encode();
+        assert!(text.contains("new.example") && text.contains("kept"), "{text}");
+        assert!(!text.contains("old.example") && !text.contains("gone"), "{text}");
     }
 }

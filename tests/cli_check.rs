@@ -480,6 +480,17 @@ fn what_fails_for_the_same_reason_is_told_once() {
 }
 
 #[test]
+fn a_target_that_no_route_has_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "version: 1\nlisteners:\n  - { name: a, bind: ['127.0.0.1:0'], accept: [plain] }\nroutes:\n  - provider: fcm\n";
+    std::fs::write(folder.path().join("relay.yaml"), text).unwrap();
+    let output = pushrelay(folder.path(), &["probe", "fcm.googleapis.com", "apsn"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(64), "{told}");
+    assert!(told.contains("\"apsn\" is neither a route of relay.yaml (fcm)"), "{told}");
+}
+
+#[test]
 fn an_address_that_cannot_be_had_is_explained() {
     let folder = tempfile::tempdir().unwrap();
     let text = "version: 1\nlisteners:\n  - { name: a, bind: ['192.0.2.1:0'], accept: [plain], networks: [192.0.2.0/24] }\nroutes:\n  - provider: fcm\nadmin: { bind: off }\n";
@@ -500,4 +511,49 @@ fn a_valid_file_that_deserves_a_look_says_why() {
     assert_eq!(output.status.code(), Some(0));
     let told = stdout(&output);
     assert!(told.ends_with("\nnote: relay.yaml: no route uses egress corporate\n"), "{told}");
+}
+
+/// What would keep `run` from starting, or a reload from being taken.
+#[test]
+fn what_cannot_be_served_is_not_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &[u8]| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let made = [
+        "ca",
+        "init",
+        "--algorithm",
+        "p256",
+        "--root-key",
+        "root.key",
+        "--host",
+        "own.example",
+        "--dir",
+        "certs",
+    ];
+    assert!(pushrelay(folder.path(), &made).status.success());
+    write("proxy.pw", b"\xff\xfe");
+    let own = "{ name: own, hosts: [own.example], origin: 'http://127.0.0.1:1', egress: out }";
+    let proxy = "{ url: 'http://p:3128', credentials: { ntlm: { username: u, password: { file: proxy.pw } } } }";
+    for (routes, proxies, audit, said) in [
+        (own, "", "", ""),
+        ("{ provider: mattermost, egress: out }", "", "", "the issuer may not speak for"),
+        (own, proxy, "", "must be UTF-8"),
+        (own, "", "audit: { path: missing/audit.jsonl }", "missing does not exist"),
+    ] {
+        let text = format!(
+            "version: 1\nlisteners: [{{ name: a, bind: ['127.0.0.1:0'] }}]\n\
+             routes: [{routes}]\negress: {{ out: {{ proxies: [{proxies}] }} }}\n{audit}\n"
+        );
+        write("relay.yaml", text.as_bytes());
+        let output = pushrelay(folder.path(), &["check", "--config", "relay.yaml"]);
+        let told = stdout(&output);
+        let code = if said.is_empty() { 0 } else { 78 };
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        assert!(told.contains(said), "{told}");
+    }
 }

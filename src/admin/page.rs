@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::hop::clean;
 use crate::pki;
+use crate::probe::report::html::escape;
 
 /// Longest text in a box, characters; the whole stands in the JSON below.
 const BOX_CAP: usize = 32;
@@ -152,9 +153,20 @@ fn certificates(out: &mut String, status: &Value, now: i64) {
     out.push_str("<h2>Certificates</h2>");
     for ending in endings {
         let class = if ending.alarm >= pki::Alarm::Week { "fail" } else { "warn" };
-        let text = escape(&ending.text);
-        let _ = write!(out, "<p><span class=\"{class}\">{class}</span> {text}</p>");
+        let text = coded(&escape(&ending.text));
+        let word = class.to_uppercase();
+        let _ = write!(out, "<p><span class=\"{class}\">{word}</span> {text}</p>");
     }
+}
+
+/// What stands between backticks is a command.
+fn coded(escaped: &str) -> String {
+    let parts = escaped.split('`').enumerate();
+    parts
+        .map(
+            |(at, part)| if at % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() },
+        )
+        .collect()
 }
 
 fn list<'s>(status: &'s Value, name: &str) -> &'s [Value] {
@@ -267,21 +279,6 @@ fn brief(value: &Value) -> String {
     }
 }
 
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,7 +299,7 @@ mod tests {
         assert!(page.contains("dmz") && page.contains("api.push.apple.com"));
         assert!(!page.contains("<script"), "{page}");
         assert_eq!(page.matches("rect class=\"bad\"").count(), 2);
-        assert!(page.contains("class=\"fail\">fail</span> the leaf for &lt;script&gt; ended on"));
+        assert!(page.contains("class=\"fail\">FAIL</span> the leaf for &lt;script&gt; ended on"));
         let broken = json!({
             "routes": [{ "name": "apns", "egress": "corporate" }],
             "egress": [{ "name": "corporate" }],

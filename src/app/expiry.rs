@@ -14,10 +14,10 @@ pub(super) struct Expiry(BTreeMap<String, Alarm>);
 impl Expiry {
     /// Sets the metric, and tells what has come closer to its end since the last call.
     pub(super) fn note(&mut self, expiries: &[(String, i64)], metrics: &Metrics) {
-        for (name, not_after) in expiries {
+        metrics.set_expiries(expiries.iter().map(|(name, not_after)| {
             let kind = if name == pki::ISSUER { "issuer" } else { "leaf" };
-            metrics.set_expiry(kind, name, *not_after);
-        }
+            (kind, name.clone(), *not_after)
+        }));
         for ending in self.news(expiries, pki::unix(SystemTime::now())) {
             if ending.alarm >= Alarm::Week {
                 tracing::error!("{}", ending.text);

@@ -8,10 +8,11 @@ use rustls::sign::CertifiedKey;
 use crate::config::Config;
 use crate::config::material::Material;
 use crate::downstream::listener::{HostRule, Hosts};
-use crate::downstream::tls::CertificateSource;
+use crate::downstream::tls::{CertificateSource, TlsPlan};
 use crate::names::HostName;
 use crate::pki::leaf::{LeafError, LeafStore};
 use crate::relay::route::RouteTable;
+use crate::upstream::dial::Dialer;
 use crate::upstream::ourselves::Ourselves;
 
 /// Read, checked, minted. Cheap to clone.
@@ -56,10 +57,8 @@ pub enum LoadedError {
 impl Loaded {
     /// Mints what is to be minted.
     pub fn new(config: Config, material: Material) -> Result<Self, LoadedError> {
-        let ends_tls =
-            config.listeners.iter().any(|listener| listener.accept.tls || listener.accept.connect);
         // A relay that only takes plain HTTP shows no certificate.
-        let hosts = if ends_tls { config.hosts() } else { Default::default() };
+        let hosts = if config.ends_tls() { config.hosts() } else { Default::default() };
         let terminated = hosts.len();
         let leaves = LeafStore::new(material.issuer.clone(), material.leaves.clone(), hosts)?;
         // Whoever brings a leaf for one name of a preset means that name. With none at all, nobody
@@ -80,6 +79,31 @@ impl Loaded {
             leaves: Arc::new(leaves),
             hosts,
         })
+    }
+
+    /// Makes what serving needs beyond leaves and sockets and throws it away.
+    ///
+    /// # Errors
+    /// What would keep the relay from starting.
+    pub fn rehearse(&self) -> Result<(), LoadedError> {
+        Dialer::new(&self.config, &self.material, Arc::default())?;
+        for index in 0..self.config.listeners.len() {
+            self.tls_plan(index)?;
+        }
+        Ok(())
+    }
+
+    /// TLS of a listener; `None` where it shows no certificate.
+    pub(super) fn tls_plan(&self, index: usize) -> Result<Option<TlsPlan>, LoadedError> {
+        let Some(listener) = self.config.listeners.get(index) else { return Ok(None) };
+        if !(listener.accept.tls || listener.accept.connect) {
+            return Ok(None);
+        }
+        let material = self.material.listeners.get(index);
+        let roots = material.and_then(|material| material.sender_roots.as_ref());
+        let plan = TlsPlan::new(listener, roots, self.leaves.clone(), self.hosts.clone());
+        let failed = |source| LoadedError::Tls { listener: listener.name.clone(), source };
+        plan.map(Some).map_err(failed)
     }
 
     /// Re-mints leaves that are due; a failure is logged and the old leaf stays.

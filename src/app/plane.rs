@@ -20,7 +20,6 @@ use crate::admin::Question;
 use crate::config::EgressName;
 use crate::downstream::admit::DownstreamCounters;
 use crate::downstream::listener::{self, Behind, Front, FrontLimits, ListenerRuntime, Slot, Stop};
-use crate::downstream::tls::TlsPlan;
 use crate::hop::{HopError, Observe};
 use crate::relay::{Plan, Records, Relay, Towards, Upstream};
 use crate::upstream::dial::Stream;
@@ -147,6 +146,9 @@ impl Plane {
                 }
             }
         });
+        // A KDC that does not answer holds GSSAPI for minutes, and nobody waits for it any more.
+        drop(local);
+        runtime.shutdown_background();
     }
 
     fn set_up(
@@ -191,18 +193,7 @@ impl Plane {
         let mut runtimes = HashMap::new();
         for (index, config) in loaded.config.listeners.iter().enumerate() {
             let material = loaded.material.listeners.get(index);
-            let tls = if config.accept.tls || config.accept.connect {
-                let roots = material.and_then(|material| material.sender_roots.as_ref());
-                let plan = TlsPlan::new(config, roots, loaded.leaves.clone(), loaded.hosts.clone());
-                Some(
-                    plan.map_err(|source| LoadedError::Tls {
-                        listener: config.name.clone(),
-                        source,
-                    })?,
-                )
-            } else {
-                None
-            };
+            let tls = loaded.tls_plan(index)?;
             let connect_password = material.and_then(|material| material.connect_password.clone());
             let runtime = ListenerRuntime { config: config.clone(), index, tls, connect_password };
             runtimes.insert(config.name.clone(), Rc::new(runtime));
@@ -314,7 +305,12 @@ impl Plane {
         let behind = behind(&loaded, &self.relay, &self.lanes, &self.paths);
         self.front.replace(behind, loaded.config.limits.connections);
         self.paths.keep(&loaded.config);
-        self.loaded = loaded;
+        let before = std::mem::replace(&mut self.loaded, loaded);
+        for name in before.config.egress.keys() {
+            if !self.loaded.config.egress.contains_key(name) {
+                self.records.metrics.forget_egress(&name.0);
+            }
+        }
         let mut asked: HashMap<SocketAddr, String> = HashMap::new();
         for listener in &self.loaded.config.listeners {
             asked.extend(listener.bind.iter().map(|bind| (*bind, listener.name.clone())));

@@ -97,6 +97,16 @@ impl Hosts {
         Ok(names)
     }
 
+    /// The same for what cannot do without any.
+    fn some_names(&self) -> Result<BTreeSet<HostName>, Failure> {
+        let names = self.names()?;
+        if names.is_empty() {
+            let missing = "no hosts: name relay.yaml with --config, or each host with --host";
+            return Err(Failure::Usage(missing.to_owned()));
+        }
+        Ok(names)
+    }
+
     /// Where root and issuer lie: what was said, else where relay.yaml looks for them by itself.
     fn folder(&self, given: Option<&Path>) -> PathBuf {
         let beside = self.config.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));

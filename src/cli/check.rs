@@ -10,12 +10,14 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{Method, Uri};
 
 use super::EXIT_CONFIG;
 use super::status::{self, AskError};
+use crate::app::Loaded;
 use crate::config::flows::Table;
 use crate::config::material::Material;
 use crate::config::{Admin, Config, EgressName};
@@ -26,7 +28,13 @@ use crate::pki;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The file to check
-    #[arg(long, short, value_name = "FILE", default_value = "relay.yaml")]
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        default_value = "relay.yaml",
+        env = super::CONFIG_VARIABLE
+    )]
     config: PathBuf,
     /// Read no other file: neither certificates nor secrets
     #[arg(long)]
@@ -61,9 +69,16 @@ pub fn run(args: Args) -> ExitCode {
 fn examine(args: &Args) -> Result<(String, bool), String> {
     let told = |invalid: &dyn Display| format!("{invalid}\n");
     let config = Config::load(&args.config).map_err(|invalid| told(&invalid))?;
-    let material = match args.syntax {
-        true => Material::default(),
-        false => Material::load(&config).map_err(|invalid| told(&invalid))?,
+    let material = if args.syntax {
+        Arc::default()
+    } else {
+        let material = Material::load(&config).map_err(|invalid| told(&invalid))?;
+        // What `run` does before it opens a port.
+        let served = Loaded::new(config.clone(), material);
+        let served = served.and_then(|loaded| loaded.rehearse().map(|()| loaded.material));
+        served.map_err(|error| {
+            format!("{}: {}\n", args.config.display(), super::send::chain(&error))
+        })?
     };
     let effective = || config.effective().map_err(|error: fmt::Error| told(&error));
     if args.effective {

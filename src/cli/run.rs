@@ -43,7 +43,7 @@ pub struct Args {
         short,
         value_name = "FILE",
         default_value = "relay.yaml",
-        env = "PUSHRELAY_CONFIG"
+        env = super::CONFIG_VARIABLE
     )]
     config: PathBuf,
 }
@@ -75,7 +75,11 @@ pub fn run(args: Args) -> ExitCode {
         .and_then(|runtime| {
             // Ladders are climbed on this thread too.
             let tasks = tokio::task::LocalSet::new();
-            tasks.block_on(&runtime, serve(config, material, seen, dropped))
+            let served = tasks.block_on(&runtime, serve(config, material, seen, dropped));
+            drop(tasks);
+            // A ladder's Kerberos may hang; the process ends without it.
+            runtime.shutdown_background();
+            served
         });
     let code = match served {
         Ok(true) => ExitCode::SUCCESS,
@@ -284,8 +288,8 @@ fn ticks(every: Duration) -> tokio::time::Interval {
     ticks
 }
 
-async fn reload(running: &mut Running, config: Config, what: &str) -> bool {
-    let material = match Material::load(&config) {
+async fn reload(running: &mut Running, mut config: Config, what: &str) -> bool {
+    let mut material = match Material::load(&config) {
         Ok(material) => material,
         Err(invalid) => {
             kept(running, &invalid);
@@ -293,7 +297,8 @@ async fn reload(running: &mut Running, config: Config, what: &str) -> bool {
         }
     };
     let loaded = running.loaded();
-    let fixed = until_restart((&loaded.config, &loaded.material), (&config, &material)).join(", ");
+    let served = (&*loaded.config, &*loaded.material);
+    let fixed = until_restart(served, (&mut config, &mut material)).join(", ");
     let done = running.reload(config, material).await;
     let taken = done.is_ok();
     running.metrics.reloaded(taken);

@@ -4,13 +4,15 @@
 //! `--syntax` reads it and throws it away.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::problem::Findings;
 use super::{
     Config, Egress, EgressName, EgressProxy, Invalid, KeyPairFiles, Listener, NextHop,
-    ProxyCredentials, RootSource, Route, Secret, SecretSource, raw,
+    ProxyCredentials, RootSource, Route, Secret, SecretSource, TlsMode, raw,
 };
+use crate::names::HostName;
 use crate::pki::ca::Issuer;
 use crate::pki::roots::{self, Roots};
 use crate::pki::{Identity, pem};
@@ -86,8 +88,12 @@ impl Material {
         let leaves: Vec<Arc<Identity>> = leaves
             .filter_map(|(index, pair)| reading.identity(&format!("leaves[{index}]"), pair))
             .collect();
-        if issuer.is_none() && reading.findings.problems.is_empty() {
-            reading.some_host_has_a_leaf(config, &leaves);
+        match &issuer {
+            Some(issuer) => reading.every_host_is_permitted(config, issuer, &leaves),
+            None if reading.findings.problems.is_empty() => {
+                reading.some_host_has_a_leaf(config, &leaves);
+            }
+            None => {}
         }
         let listeners = config.listeners.iter().enumerate();
         let listeners = listeners
@@ -103,6 +109,7 @@ impl Material {
             .collect();
         let token = config.admin.token.as_ref();
         let admin_token = token.and_then(|token| reading.password("admin.token", token));
+        reading.audit(config);
         match Invalid::from_problems(&config.path, reading.findings.problems) {
             Some(invalid) => Err(invalid),
             None => Ok(Self { issuer, leaves, listeners, routes, egress, admin_token }),
@@ -123,6 +130,18 @@ impl Reading<'_> {
                 self.findings.add(at, error.to_string(), error.hint());
                 None
             }
+        }
+    }
+
+    /// The audit log is made at the start; its folder is not.
+    fn audit(&mut self, config: &Config) {
+        let folder = config.audit.path.as_deref().and_then(Path::parent);
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            self.findings.add(
+                "audit.path",
+                format!("the folder {} does not exist", folder.display()),
+                "make it, writable for the relay's user",
+            );
         }
     }
 
@@ -174,13 +193,39 @@ impl Reading<'_> {
         }
     }
 
+    /// The issuer is bound to the hosts of the day on which it was signed; routes come later.
+    fn every_host_is_permitted(
+        &mut self,
+        config: &Config,
+        issuer: &Issuer,
+        leaves: &[Arc<Identity>],
+    ) {
+        if !config.ends_tls() {
+            return;
+        }
+        let strange =
+            |host: &HostName| !issuer.permits(host) && !leaves.iter().any(|leaf| leaf.covers(host));
+        let ended = |route: &Route| route.tls == TlsMode::Terminate;
+        for (index, route) in config.routes.iter().enumerate().filter(|(_, route)| ended(route)) {
+            let hosts = route.hosts.iter().map(|host| &host.host).filter(|host| strange(host));
+            let hosts: Vec<_> = hosts.map(HostName::as_str).collect();
+            if !hosts.is_empty() {
+                self.findings.add(
+                    &format!("routes[{index}]"),
+                    format!("the issuer may not speak for {}", hosts.join(", ")),
+                    "`pushrelay ca extend --root-key FILE` adds every host of relay.yaml; senders \
+                     change nothing",
+                );
+            }
+        }
+    }
+
     /// Without an issuer some host needs a leaf that was brought. Not every one: whoever brings a
     /// leaf for one name of a preset means that name.
     fn some_host_has_a_leaf(&mut self, config: &Config, leaves: &[Arc<Identity>]) {
-        let ends_tls = |listener: &Arc<Listener>| listener.accept.tls || listener.accept.connect;
         let hosts = config.hosts();
         // Carried TLS needs no certificate of ours, so a passthrough relay needs no CA.
-        if hosts.is_empty() || !config.listeners.iter().any(ends_tls) {
+        if hosts.is_empty() || !config.ends_tls() {
             return;
         }
         let hint =

@@ -161,6 +161,11 @@ impl Issuer {
         })
     }
 
+    /// Whether a leaf of its for `host` would be believed.
+    pub fn permits(&self, host: &HostName) -> bool {
+        self.limits.permits(host)
+    }
+
     /// Mints a leaf for one host: random serial, SAN, serverAuth, backdated by an hour, never
     /// beyond the issuer's end. The chain is the leaf and the issuer's chain without the root.
     /// With RSA this takes up to a second.

@@ -99,7 +99,7 @@ pub fn sign(
     let components: Vec<String> = demanded(&message);
     let base = base(&message, components.iter().map(String::as_str), &params)
         .expect("every component that is demanded is there");
-    let tag = hmac::sign(&key.hmac, base.as_bytes());
+    let tag = hmac::sign(&key.hmac, &base);
     signed.push((HeaderName::from_static("signature-input"), ascii(format!("{LABEL}={params}"))));
     let signature = format!("{LABEL}=:{}:", STANDARD.encode(tag.as_ref()));
     signed.push((HeaderName::from_static("signature"), ascii(signature)));
@@ -130,38 +130,39 @@ fn demanded(message: &Message<'_>) -> Vec<String> {
     names
 }
 
-/// The signature base (RFC 9421 §2.5); `None` where a component is missing or unknown.
+/// The signature base (RFC 9421 §2.5); `None` where a component is missing or unknown. In octets:
+/// a collapse id may have some that are no ASCII, and is carried all the same.
 fn base<'a>(
     message: &Message<'_>,
     components: impl Iterator<Item = &'a str>,
     params: &str,
-) -> Option<String> {
-    let mut base = String::with_capacity(1024);
+) -> Option<Vec<u8>> {
+    let mut base = Vec::with_capacity(1024);
     for name in components {
         let value = component(message, name)?;
-        base.push_str(&format!("\"{name}\": {value}\n"));
+        base.extend_from_slice(format!("\"{name}\": ").as_bytes());
+        base.extend_from_slice(&value);
+        base.push(b'\n');
     }
-    base.push_str(&format!("\"@signature-params\": {params}"));
+    base.extend_from_slice(format!("\"@signature-params\": {params}").as_bytes());
     Some(base)
 }
 
-fn component(message: &Message<'_>, name: &str) -> Option<String> {
+fn component(message: &Message<'_>, name: &str) -> Option<Vec<u8>> {
     let (path, query) = match message.target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (message.target, None),
     };
     match name {
-        "@method" => Some(message.method.to_owned()),
-        "@authority" => Some(message.authority.to_owned()),
-        "@path" => Some(path.to_owned()),
-        "@query" => query.map(|query| format!("?{query}")),
+        "@method" => Some(message.method.into()),
+        "@authority" => Some(message.authority.into()),
+        "@path" => Some(path.into()),
+        "@query" => query.map(|query| format!("?{query}").into()),
         derived if derived.starts_with('@') => None,
         field => {
-            let mut values = Vec::new();
-            for value in message.headers.get_all(field) {
-                values.push(value.to_str().ok()?.trim());
-            }
-            (!values.is_empty()).then(|| values.join(", "))
+            let values = message.headers.get_all(field).iter();
+            let values: Vec<&[u8]> = values.map(|value| value.as_bytes().trim_ascii()).collect();
+            (!values.is_empty()).then(|| values.join(&b", "[..]))
         }
     }
 }

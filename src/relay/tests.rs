@@ -309,6 +309,28 @@ async fn a_chain_signs_verifies_caps_the_deadline_and_tells_the_outcome() {
     assert_eq!(post.answer(arrived(), "{}").await.status.as_u16(), 403, "no key lets nobody in");
 }
 
+/// Senders may write what they like into a collapse id.
+#[tokio::test]
+async fn a_field_that_is_no_ascii_crosses_a_signed_chain() {
+    let secret = Secret::new(b"shared by two".to_vec());
+    let mut route = apns_route("apns", &[APNS]);
+    route.next_hop = NextHop::Relay { sign_with: Some(SecretSource::Env("K".into())) };
+    let pre = bench(&config(vec![route]), &[], Some(&secret));
+    let mut demanding = (*listener()).clone();
+    demanding.signatures = vec![SecretSource::Env("K".into())];
+    let mut config = both();
+    config.listeners = vec![Arc::new(demanding)];
+    let post = bench(&config, std::slice::from_ref(&secret), None);
+    let mut head = push_head();
+    let value = HeaderValue::from_bytes(b"caf\xc3\xa9").unwrap();
+    head.headers.insert("apns-collapse-id", value.clone());
+    assert_eq!(pre.answer(head, "{}").await.status.as_u16(), 200);
+    let signed = pre.relay.upstream().sent.borrow()[0].request.headers().clone();
+    let arrived = Head { headers: signed, ..push_head() };
+    assert_eq!(post.answer(arrived, "{}").await.status.as_u16(), 200);
+    assert_eq!(post.relay.upstream().sent.borrow()[0].request.headers()["apns-collapse-id"], value);
+}
+
 #[tokio::test]
 async fn what_a_relay_beyond_did_not_send_is_not_sent_here_either() {
     let mut route = apns_route("apns", &[APNS]);

@@ -68,6 +68,7 @@ pub struct Connection {
     silent: Cell<bool>,
     wishes: Wishes,
     exchanges: Cell<u64>,
+    answered: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -144,6 +145,7 @@ impl Connection {
             silent: Cell::new(false),
             wishes: Wishes::default(),
             exchanges: Cell::new(0),
+            answered: Cell::new(false),
         });
         let told = changed.clone();
         log.on_change(move || told());
@@ -159,6 +161,11 @@ impl Connection {
     /// Exchanges begun since it was opened.
     pub fn exchanges(&self) -> u64 {
         self.exchanges.get()
+    }
+
+    /// Has any answer come on it?
+    pub fn has_answered(&self) -> bool {
+        self.answered.get()
     }
 
     /// No new stream may be opened: GOAWAY, or the end.
@@ -240,7 +247,10 @@ impl Connection {
         let answered = timeout_at(deadline, receive(response)).await;
         drop(flight);
         match answered {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(answer)) => {
+                self.answered.set(true);
+                Ok(answer)
+            }
             Ok(Err(ReceiveFailure::Stream { error, begun })) => {
                 Err(self.failed(number, begun, error))
             }

@@ -155,7 +155,7 @@ struct Out {
 #[derive(Debug, thiserror::Error)]
 pub enum DialerError {
     /// Credentials of a proxy cannot work.
-    #[error("egress {egress}, proxy {proxy}: {problem}")]
+    #[error("egress {egress}: the credentials of proxy {proxy} cannot work")]
     Credentials {
         /// Of this egress.
         egress: EgressName,

@@ -25,12 +25,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<String, Failure> {
     let dir = args.hosts.folder(args.dir.as_deref());
-    let hosts = args.hosts.names()?;
-    if hosts.is_empty() {
-        return Err(Failure::Usage(
-            "no hosts: name relay.yaml with --config, or each host with --host".to_owned(),
-        ));
-    }
+    let hosts = args.hosts.some_names()?;
     let key_path = dir.join(ISSUER_KEY);
     let request_path = dir.join(REQUEST);
     let chain_path = dir.join(ISSUER);

@@ -336,7 +336,7 @@ fn marked(text: &str) -> String {
 }
 
 /// For text and attribute values.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         match c {

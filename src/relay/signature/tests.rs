@@ -76,13 +76,13 @@ fn the_base_and_the_tag_are_those_of_the_rfc() {
                   ;keyid=\"test-shared-secret\"";
     let base = base(&message, ["date", "@authority", "content-type"].into_iter(), params).unwrap();
     assert_eq!(
-        base,
+        String::from_utf8_lossy(&base),
         "\"date\": Tue, 20 Apr 2021 02:07:55 GMT\n\"@authority\": example.com\n\
          \"content-type\": application/json\n\"@signature-params\": \
          (\"date\" \"@authority\" \"content-type\");created=1618884473\
          ;keyid=\"test-shared-secret\""
     );
-    let tag = STANDARD.encode(hmac::sign(&key, base.as_bytes()).as_ref());
+    let tag = STANDARD.encode(hmac::sign(&key, &base).as_ref());
     assert_eq!(tag, "pxcQw6G3AjtMBQjwo8XzkZf/bws5LelbaMk5rGIGtE8=");
 }
 

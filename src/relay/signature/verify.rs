@@ -55,7 +55,7 @@ pub fn verify(
     }
     let base = base(message, input.components.iter().copied(), input.params)
         .ok_or(Refusal::Signature("a part that is covered is missing"))?;
-    hmac::verify(&key.hmac, base.as_bytes(), &tag)
+    hmac::verify(&key.hmac, &base, &tag)
         .map_err(|_mismatch| Refusal::Signature("it does not match the request"))?;
     let digest = message.headers.get("content-digest").map(|digest| digest.as_bytes());
     if digest != Some(content_digest(message.body).as_bytes()) {

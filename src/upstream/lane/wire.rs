@@ -37,8 +37,15 @@ impl Wire {
         }
     }
 
-    pub(super) const fn is_http2(&self) -> bool {
-        matches!(self, Self::Http2(_))
+    /// Did an HTTP/2 connection end under a push that came back unprocessed? An end that came with
+    /// a refusal, before anybody had an answer, is the refusal's.
+    pub(super) fn ended(&self, refused: bool) -> bool {
+        match self {
+            Self::Http1(_) => false,
+            Self::Http2(connection) => {
+                connection.is_retired() && (!refused || connection.has_answered())
+            }
+        }
     }
 
     /// False for an HTTP/2 connection on which the origin cannot have processed anything.
@@ -52,11 +59,14 @@ impl Wire {
         }
     }
 
-    /// Did the origin end it by GOAWAY, without naming an error?
+    /// Did the origin end it by GOAWAY, without naming an error, after it had served somebody?
     pub(super) fn was_sent_away(&self) -> bool {
         match self {
             Self::Http1(_) => false,
-            Self::Http2(connection) => connection.log.goaway().is_some_and(|away| away.code == 0),
+            Self::Http2(connection) => {
+                let kindly = connection.log.goaway().is_some_and(|away| away.code == 0);
+                kindly && connection.has_answered()
+            }
         }
     }
 

@@ -27,6 +27,7 @@ enum Treat {
     Kill,
     Mute,
     Refuse,
+    RefuseAndEnd,
     Slow(Duration),
     Stall,
 }
@@ -69,15 +70,18 @@ impl Origin {
 
     async fn serve(self: Rc<Self>, mut io: DuplexStream) {
         let first = (self.script)(0);
-        if first == Treat::GoAwayZero || first == Treat::Mute {
-            // SETTINGS at once, GOAWAY that names no stream once the push came.
+        if matches!(first, Treat::GoAwayZero | Treat::Mute | Treat::RefuseAndEnd) {
             io.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
             if first == Treat::Mute {
                 return std::future::pending().await;
             }
             sleep(Duration::from_millis(10)).await;
-            let away = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-            return io.write_all(&away).await.unwrap();
+            let refused = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 7];
+            let away = |last| [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, last, 0, 0, 0, 0];
+            // GOAWAY that names no stream once the push came, or one that it has refused.
+            let refuses = first == Treat::RefuseAndEnd;
+            let end = if refuses { [&refused[..], &away(1)].concat() } else { away(0).to_vec() };
+            return io.write_all(&end).await.unwrap();
         }
         let mut builder = h2::server::Builder::new();
         builder.max_concurrent_streams(self.limit);
@@ -99,6 +103,7 @@ impl Origin {
                 | Treat::GoAwayZero
                 | Treat::Mute
                 | Treat::Refuse
+                | Treat::RefuseAndEnd
                 | Treat::Slow(_)
                 | Treat::Stall => {}
             }
@@ -129,7 +134,7 @@ impl Origin {
                 200
             }
             Treat::Stall => std::future::pending().await,
-            Treat::GoAwayZero | Treat::Kill | Treat::Mute => return,
+            Treat::GoAwayZero | Treat::Kill | Treat::Mute | Treat::RefuseAndEnd => return,
         };
         self.open.set(self.open.get() - 1);
         let answer = http::Response::builder().status(status).header("apns-id", "x");
@@ -159,6 +164,8 @@ impl DialOrigin for Dialer {
             return Err(HopError::new(Hop::ToProxy, Stage::Tcp, HopErrorKind::Refused));
         }
         origin.dials.set(origin.dials.get() + 1);
+        // As long as a near proxy takes.
+        sleep(Duration::from_millis(5)).await;
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         tokio::task::spawn_local(async move {
             origin.alive.set(origin.alive.get() + 1);

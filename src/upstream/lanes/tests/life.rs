@@ -96,3 +96,14 @@ fn an_exchange_older_than_a_reload_shows_the_certificate_of_its_own_route() {
         assert!(shown.is_some_and(|shown| Arc::ptr_eq(&shown, &own)));
     });
 }
+
+#[test]
+fn an_origin_that_refuses_and_ends_at_once_is_not_dialled_in_a_rush() {
+    run(async {
+        let origin = Origin::new(1000, |_| Treat::RefuseAndEnd);
+        let lanes = lanes(&origin, LIMITS);
+        let Err(unanswered) = lanes.send(&push(1, "KEY")).await else { panic!("no answer came") };
+        assert_eq!(unanswered.delivery, Delivery::NotSent);
+        assert_eq!((unanswered.replays, origin.dials.get()), (4, 5));
+    });
+}
