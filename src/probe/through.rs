@@ -73,7 +73,8 @@ impl Ended {
 pub async fn probe(sender: &Sender) -> Report {
     let recorder = Recorder::default();
     let origin = Authority::new(sender.host.clone(), 443);
-    let mut notes = sender.notes.clone();
+    let mut notes: Vec<_> = sender.environment.mattermost(&sender.host).into_iter().collect();
+    notes.extend(sender.notes.iter().cloned());
     let Ended(code, mut filled) = climb(sender, &recorder, &mut notes).await;
     filled.push(("control", sender.relay.to_string()));
     let findings = Findings::of(origin.clone());
