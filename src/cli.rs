@@ -22,6 +22,9 @@ pub const EXIT_USAGE: u8 = 64;
 /// Exit code for a configuration that is not valid (sysexits EX_CONFIG).
 pub const EXIT_CONFIG: u8 = 78;
 
+/// Names relay.yaml to every command that reads it and is not told another.
+const CONFIG_VARIABLE: &str = "PUSHRELAY_CONFIG";
+
 /// Carries push notifications out of corporate networks.
 #[derive(Debug, Parser)]
 #[command(name = "pushrelay", version, arg_required_else_help = true)]

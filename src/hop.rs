@@ -211,6 +211,8 @@ pub enum HopErrorKind {
     Loop(LoopCause),
     /// The name has no address.
     NameNotFound,
+    /// The name servers fail or refuse: what they say.
+    NameRefused(String),
     /// What arrived is not the protocol that belongs here.
     NotTheProtocol {
         /// What was expected, for example `TLS` or `HTTP`.
@@ -331,23 +333,25 @@ impl HopError {
     }
 }
 
+/// What a certificate or an answer does not say.
+const UNKNOWN: &str = "unknown";
+
 impl fmt::Display for HopErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unknown = "unknown";
         match self {
             Self::AlpnNotH2 { chosen, issuer } => write!(
                 f,
                 "the peer chose {} instead of h2 (certificate issued by {})",
                 chosen.as_deref().unwrap_or("no ALPN protocol"),
-                issuer.as_deref().unwrap_or(unknown)
+                issuer.as_deref().unwrap_or(UNKNOWN)
             ),
             Self::Alert(alert) => write!(f, "TLS alert {alert}"),
             Self::BudgetExhausted => f.write_str("too many connections were opened lately"),
             Self::Certificate { reason, issuer, subject } => write!(
                 f,
                 "certificate {reason} (subject {}, issued by {})",
-                subject.as_deref().unwrap_or(unknown),
-                issuer.as_deref().unwrap_or(unknown)
+                subject.as_deref().unwrap_or(UNKNOWN),
+                issuer.as_deref().unwrap_or(UNKNOWN)
             ),
             Self::Closed => f.write_str("the peer closed the connection"),
             Self::CredentialsLatched => {
@@ -364,17 +368,19 @@ impl fmt::Display for HopErrorKind {
                 let offered = refusal.offered.join(", ");
                 if offered.is_empty() { Ok(()) } else { write!(f, " (offers {offered})") }
             }
-            Self::CredentialsUnusable(why) => f.write_str(why),
+            Self::CredentialsUnusable(why) | Self::NameRefused(why) => f.write_str(why),
             Self::Draining => f.write_str("the relay is shutting down"),
             Self::ForeignAnswer { status, content_type, by } => write!(
                 f,
                 "an answer {status} ({}) that is not the provider's, by {}",
                 content_type.as_deref().unwrap_or("no content type"),
-                by.as_deref().unwrap_or(unknown)
+                by.as_deref().unwrap_or(UNKNOWN)
             ),
             Self::GoAway { code, reason } => {
                 write!(f, "GOAWAY {code} {}", reason.as_deref().unwrap_or(""))
             }
+            // Somebody named no egress or name server.
+            Self::Io(std::io::ErrorKind::NotFound) => f.write_str("not configured"),
             Self::Io(kind) => write!(f, "{kind}"),
             Self::Loop(cause) => write!(f, "the address is our own: {cause}"),
             Self::NameNotFound => f.write_str("the name has no address"),

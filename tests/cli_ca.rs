@@ -369,3 +369,28 @@ fn certificates_go_beside_the_configuration_file() {
     let text = ok(&ca(path, &args.split(' ').collect::<Vec<_>>()));
     assert!(text.contains("push.corp.example"), "{text}");
 }
+
+/// A route that comes after `ca init`: check says what run would say, and `ca extend` mends it.
+#[test]
+fn a_host_that_the_issuer_may_not_speak_for_is_found_by_check() {
+    let folder = authority(&[HOST]);
+    let yaml = "version: 1\nlisteners: [{ name: a, bind: ['127.0.0.1:0'] }]\nroutes:\n  - { name: own, hosts: [push.corp.example], origin: 'http://10.1.2.3:80', egress: direct }\n";
+    fs::write(folder.path().join("relay.yaml"), yaml).unwrap();
+    let run = |command: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_pushrelay"))
+            .current_dir(folder.path())
+            .arg(command)
+            .output()
+            .unwrap();
+        let told = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&told).into_owned())
+    };
+    for command in ["check", "run"] {
+        let (code, told) = run(command);
+        assert_eq!(code, Some(78), "{command}: {told}");
+        assert!(told.contains("4:5: routes[0]: the issuer may not speak for push.corp"), "{told}");
+        assert!(told.contains("pushrelay ca extend --root-key FILE"), "{told}");
+    }
+    ok(&ca(folder.path(), &["extend", "--root-key", "root.key"]));
+    assert_eq!(run("check").0, Some(0), "{}", run("check").1);
+}

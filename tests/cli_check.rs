@@ -480,6 +480,17 @@ fn what_fails_for_the_same_reason_is_told_once() {
 }
 
 #[test]
+fn a_target_that_no_route_has_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "version: 1\nlisteners:\n  - { name: a, bind: ['127.0.0.1:0'], accept: [plain] }\nroutes:\n  - provider: fcm\n";
+    std::fs::write(folder.path().join("relay.yaml"), text).unwrap();
+    let output = pushrelay(folder.path(), &["probe", "fcm.googleapis.com", "apsn"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(64), "{told}");
+    assert!(told.contains("\"apsn\" is neither a route of relay.yaml (fcm)"), "{told}");
+}
+
+#[test]
 fn an_address_that_cannot_be_had_is_explained() {
     let folder = tempfile::tempdir().unwrap();
     let text = "version: 1\nlisteners:\n  - { name: a, bind: ['192.0.2.1:0'], accept: [plain], networks: [192.0.2.0/24] }\nroutes:\n  - provider: fcm\nadmin: { bind: off }\n";
@@ -532,7 +543,7 @@ fn what_cannot_be_served_is_not_valid() {
         (own, "", "", ""),
         ("{ provider: mattermost, egress: out }", "", "", "the issuer may not speak for"),
         (own, proxy, "", "must be UTF-8"),
-        (own, "", "audit: { path: missing/audit.jsonl }", "there is no such folder"),
+        (own, "", "audit: { path: missing/audit.jsonl }", "missing does not exist"),
     ] {
         let text = format!(
             "version: 1\nlisteners: [{{ name: a, bind: ['127.0.0.1:0'] }}]\n\

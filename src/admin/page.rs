@@ -153,9 +153,20 @@ fn certificates(out: &mut String, status: &Value, now: i64) {
     out.push_str("<h2>Certificates</h2>");
     for ending in endings {
         let class = if ending.alarm >= pki::Alarm::Week { "fail" } else { "warn" };
-        let text = escape(&ending.text);
-        let _ = write!(out, "<p><span class=\"{class}\">{class}</span> {text}</p>");
+        let text = coded(&escape(&ending.text));
+        let word = class.to_uppercase();
+        let _ = write!(out, "<p><span class=\"{class}\">{word}</span> {text}</p>");
     }
+}
+
+/// What stands between backticks is a command.
+fn coded(escaped: &str) -> String {
+    let parts = escaped.split('`').enumerate();
+    parts
+        .map(
+            |(at, part)| if at % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() },
+        )
+        .collect()
 }
 
 fn list<'s>(status: &'s Value, name: &str) -> &'s [Value] {
@@ -288,7 +299,7 @@ mod tests {
         assert!(page.contains("dmz") && page.contains("api.push.apple.com"));
         assert!(!page.contains("<script"), "{page}");
         assert_eq!(page.matches("rect class=\"bad\"").count(), 2);
-        assert!(page.contains("class=\"fail\">fail</span> the leaf for &lt;script&gt; ended on"));
+        assert!(page.contains("class=\"fail\">FAIL</span> the leaf for &lt;script&gt; ended on"));
         let broken = json!({
             "routes": [{ "name": "apns", "egress": "corporate" }],
             "egress": [{ "name": "corporate" }],

@@ -8,8 +8,9 @@ mod diff;
 use std::fmt::{self, Display};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{Method, Uri};
@@ -19,8 +20,7 @@ use super::status::{self, AskError};
 use crate::app::Loaded;
 use crate::config::flows::Table;
 use crate::config::material::Material;
-use crate::config::problem::Findings;
-use crate::config::{Admin, Config, EgressName, Invalid};
+use crate::config::{Admin, Config, EgressName};
 use crate::hop::clean;
 use crate::pki;
 
@@ -28,7 +28,13 @@ use crate::pki;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The file to check
-    #[arg(long, short, value_name = "FILE", default_value = "relay.yaml")]
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        default_value = "relay.yaml",
+        env = super::CONFIG_VARIABLE
+    )]
     config: PathBuf,
     /// Read no other file: neither certificates nor secrets
     #[arg(long)]
@@ -63,9 +69,16 @@ pub fn run(args: Args) -> ExitCode {
 fn examine(args: &Args) -> Result<(String, bool), String> {
     let told = |invalid: &dyn Display| format!("{invalid}\n");
     let config = Config::load(&args.config).map_err(|invalid| told(&invalid))?;
-    let material = match args.syntax {
-        true => Material::default(),
-        false => Material::load(&config).map_err(|invalid| told(&invalid))?,
+    let material = if args.syntax {
+        Arc::default()
+    } else {
+        let material = Material::load(&config).map_err(|invalid| told(&invalid))?;
+        // What `run` does before it opens a port.
+        let served = Loaded::new(config.clone(), material);
+        let served = served.and_then(|loaded| loaded.rehearse().map(|()| loaded.material));
+        served.map_err(|error| {
+            format!("{}: {}\n", args.config.display(), super::send::chain(&error))
+        })?
     };
     let effective = || config.effective().map_err(|error: fmt::Error| told(&error));
     if args.effective {
@@ -91,25 +104,7 @@ fn examine(args: &Args) -> Result<(String, bool), String> {
     for note in notes(args, &config, &material) {
         valid.push_str(&format!("note: {note}\n"));
     }
-    if !args.syntax {
-        servable(config, material)?;
-    }
     Ok((valid, true))
-}
-
-/// What only the attempt shows, sockets left alone.
-fn servable(config: Config, material: Material) -> Result<(), String> {
-    let mut findings = Findings::new(&config.places);
-    let folder = config.audit.path.as_deref().and_then(Path::parent);
-    if folder.is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
-        findings.add("audit.path", "there is no such folder", "make it, for the relay's user");
-    }
-    if let Some(invalid) = Invalid::from_problems(&config.path, findings.problems) {
-        return Err(format!("{invalid}\n"));
-    }
-    let file = config.path.display().to_string();
-    let rehearsed = Loaded::new(config, material).and_then(|loaded| loaded.rehearse());
-    rehearsed.map_err(|error| format!("{file}: {}\n", super::send::chain(&error)))
 }
 
 /// What is valid and still worth a look.

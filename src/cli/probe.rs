@@ -197,6 +197,7 @@ enum Problem {
     Io(std::io::Error),
     Usage(String),
     Ground(GroundError),
+    NoFile(PathBuf),
 }
 
 impl From<GroundError> for Problem {
@@ -231,6 +232,19 @@ impl Problem {
             Self::Io(error) => {
                 complain!("error: {error}");
                 ExitCode::FAILURE
+            }
+            Self::NoFile(file) => {
+                complain!(
+                    "error: there is no {}: name a relay.yaml with --config, or probe without one: \
+                     --proxy http://[USER@]HOST:PORT, or --direct",
+                    file.display()
+                );
+                ExitCode::from(EXIT_CONFIG)
+            }
+            // Line by line, as `check` tells them.
+            Self::Ground(GroundError::Invalid(invalid)) => {
+                complain!("{invalid}");
+                ExitCode::from(EXIT_CONFIG)
             }
             Self::Ground(error) => {
                 complain!("error: {}", super::send::chain(&error));

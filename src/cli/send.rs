@@ -24,13 +24,13 @@ const MAX_CONCURRENCY: usize = 1000;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where the push goes: https://HOST[:PORT], a path to replace /3/device/TOKEN included
-    #[arg(long, default_value = "https://api.push.apple.com")]
+    #[arg(long, default_value = "https://api.push.apple.com", value_parser = with_scheme)]
     to: Url,
     /// Connect to this address in place of the host's own
     #[arg(long, value_name = "ADDRESS:PORT")]
     connect: Option<SocketAddr>,
     /// Go through this CONNECT proxy: http://[USER:PASSWORD@]ADDRESS:PORT
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = with_scheme)]
     via_proxy: Option<Url>,
     /// What to speak
     #[arg(long, value_parser = ["1.0", "1.1", "2"], default_value = "2")]
@@ -62,6 +62,14 @@ pub struct Args {
     /// One JSON object per push
     #[arg(long)]
     json: bool,
+}
+
+/// `HOST:PORT` would be a URL too, whose scheme is HOST.
+fn with_scheme(text: &str) -> Result<Url, String> {
+    if !text.contains("://") {
+        return Err("the scheme is missing: http:// or https://".to_owned());
+    }
+    Url::parse(text).map_err(|error| error.to_string())
 }
 
 /// Runs `send`; success only if every push was answered with 2xx.

@@ -1,23 +1,28 @@
 //! What a reload leaves as it was: the admin server, the log and the audit log are set up at the
 //! start. A changed value is named, so that nobody believes that a withdrawn token is out of use.
 
-use super::Config;
 use super::material::Material;
 use super::secret::Secret;
+use super::{Admin, Config};
 
-/// The keys whose values differ and count only after a restart.
+/// The keys whose values differ and count only after a restart. What is served until then is put
+/// back into `after` and `new`, so that the status and `check --diff` tell the truth.
 pub fn until_restart(
     (before, old): (&Config, &Material),
-    (after, new): (&Config, &Material),
+    (after, new): (&mut Config, &mut Material),
 ) -> Vec<&'static str> {
-    [
-        ("admin", before.admin != after.admin || token(old) != token(new)),
+    // Read afresh each time, so it counts at once.
+    let admin = Admin { probe: after.admin.probe, ..before.admin.clone() };
+    let differs = [
+        ("admin", admin != after.admin || token(old) != token(new)),
         ("log", before.log != after.log),
         ("audit", before.audit != after.audit),
-    ]
-    .into_iter()
-    .filter_map(|(key, differs)| differs.then_some(key))
-    .collect()
+    ];
+    after.admin = admin;
+    after.log = before.log.clone();
+    after.audit = before.audit.clone();
+    new.admin_token.clone_from(&old.admin_token);
+    differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
 }
 
 fn token(material: &Material) -> Option<&[u8]> {
@@ -43,11 +48,24 @@ mod tests {
 
     #[test]
     fn what_a_reload_cannot_change_is_named() {
-        let (same, one, other) = (read(""), with("one"), with("other"));
-        let differs = |rest: &str| until_restart((&same, &one), (&read(rest), &one));
-        assert_eq!(differs("drain: 9s\n"), [""; 0]);
-        assert_eq!(differs("admin: { bind: '127.0.0.1:1' }\n"), ["admin"]);
-        assert_eq!(differs("log: { level: debug }\naudit: { path: a.log }\n"), ["log", "audit"]);
-        assert_eq!(until_restart((&same, &one), (&same, &other)), ["admin"]);
+        let served = (read(""), with("one"));
+        let reloaded = |rest: &str, token: &str| {
+            let mut fresh = (read(rest), with(token));
+            let keys = until_restart((&served.0, &served.1), (&mut fresh.0, &mut fresh.1));
+            assert_eq!(fresh.0.admin.bind, served.0.admin.bind);
+            assert_eq!((&fresh.0.log, &fresh.0.audit), (&served.0.log, &served.0.audit));
+            assert_eq!(token_of(&fresh.1), b"one");
+            (keys, fresh.0.admin.probe)
+        };
+        assert_eq!(reloaded("drain: 9s\n", "one"), (vec![], true));
+        assert_eq!(reloaded("admin: { bind: '127.0.0.1:1' }\n", "one"), (vec!["admin"], true));
+        let logs = "log: { level: debug }\naudit: { path: a.log }\n";
+        assert_eq!(reloaded(logs, "one"), (vec!["log", "audit"], true));
+        assert_eq!(reloaded("", "other"), (vec!["admin"], true));
+        assert_eq!(reloaded("admin: { probe: off }\n", "one"), (vec![], false));
+    }
+
+    fn token_of(material: &Material) -> &[u8] {
+        token(material).unwrap()
     }
 }

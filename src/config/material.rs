@@ -4,12 +4,13 @@
 //! `--syntax` reads it and throws it away.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::problem::Findings;
 use super::{
     Config, Egress, EgressName, EgressProxy, Invalid, KeyPairFiles, Listener, NextHop,
-    ProxyCredentials, RootSource, Route, Secret, SecretSource, raw,
+    ProxyCredentials, RootSource, Route, Secret, SecretSource, TlsMode, raw,
 };
 use crate::names::HostName;
 use crate::pki::ca::Issuer;
@@ -88,7 +89,7 @@ impl Material {
             .filter_map(|(index, pair)| reading.identity(&format!("leaves[{index}]"), pair))
             .collect();
         match &issuer {
-            Some(issuer) => reading.issuer_speaks_for_all(config, issuer, &leaves),
+            Some(issuer) => reading.every_host_is_permitted(config, issuer, &leaves),
             None if reading.findings.problems.is_empty() => {
                 reading.some_host_has_a_leaf(config, &leaves);
             }
@@ -108,6 +109,7 @@ impl Material {
             .collect();
         let token = config.admin.token.as_ref();
         let admin_token = token.and_then(|token| reading.password("admin.token", token));
+        reading.audit(config);
         match Invalid::from_problems(&config.path, reading.findings.problems) {
             Some(invalid) => Err(invalid),
             None => Ok(Self { issuer, leaves, listeners, routes, egress, admin_token }),
@@ -128,6 +130,18 @@ impl Reading<'_> {
                 self.findings.add(at, error.to_string(), error.hint());
                 None
             }
+        }
+    }
+
+    /// The audit log is made at the start; its folder is not.
+    fn audit(&mut self, config: &Config) {
+        let folder = config.audit.path.as_deref().and_then(Path::parent);
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            self.findings.add(
+                "audit.path",
+                format!("the folder {} does not exist", folder.display()),
+                "make it, writable for the relay's user",
+            );
         }
     }
 
@@ -179,8 +193,8 @@ impl Reading<'_> {
         }
     }
 
-    /// A route may be newer than the issuer.
-    fn issuer_speaks_for_all(
+    /// The issuer is bound to the hosts of the day on which it was signed; routes come later.
+    fn every_host_is_permitted(
         &mut self,
         config: &Config,
         issuer: &Issuer,
@@ -189,14 +203,20 @@ impl Reading<'_> {
         if !config.ends_tls() {
             return;
         }
-        let brought = |host: &HostName| leaves.iter().any(|leaf| leaf.covers(host));
-        let hosts = config.hosts();
-        let mute = hosts.iter().filter(|host| !issuer.permits(host) && !brought(host));
-        let mute: Vec<_> = mute.map(HostName::as_str).collect();
-        if !mute.is_empty() {
-            let message = format!("the issuer may not speak for {}", mute.join(", "));
-            let hint = "`pushrelay ca extend` adds them, and senders change nothing";
-            self.findings.add("issuer", message, hint);
+        let strange =
+            |host: &HostName| !issuer.permits(host) && !leaves.iter().any(|leaf| leaf.covers(host));
+        let ended = |route: &Route| route.tls == TlsMode::Terminate;
+        for (index, route) in config.routes.iter().enumerate().filter(|(_, route)| ended(route)) {
+            let hosts = route.hosts.iter().map(|host| &host.host).filter(|host| strange(host));
+            let hosts: Vec<_> = hosts.map(HostName::as_str).collect();
+            if !hosts.is_empty() {
+                self.findings.add(
+                    &format!("routes[{index}]"),
+                    format!("the issuer may not speak for {}", hosts.join(", ")),
+                    "`pushrelay ca extend --root-key FILE` adds every host of relay.yaml; senders \
+                     change nothing",
+                );
+            }
         }
     }
 

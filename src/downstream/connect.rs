@@ -159,6 +159,7 @@ const fn failure(kind: &HopErrorKind) -> &'static str {
         | HopErrorKind::Io(_)
         | HopErrorKind::Loop(_)
         | HopErrorKind::NameNotFound
+        | HopErrorKind::NameRefused(_)
         | HopErrorKind::NotTheProtocol { .. }
         | HopErrorKind::Protocol(_)
         | HopErrorKind::ProxyRefused(_)

@@ -67,6 +67,15 @@ pub enum PemError {
         /// Counted from 1.
         number: usize,
     },
+    /// A leaf that the TLS library does not take, one of X.509 version 1 for example.
+    #[error("{}: the first certificate in it cannot be used in TLS; it must be of X.509 version 3 (openssl makes version 1 without extensions)", path.display())]
+    UnsupportedLeaf {
+        /// The file.
+        path: PathBuf,
+        /// What the TLS library says.
+        #[source]
+        source: rustls::Error,
+    },
     /// A key that cannot sign.
     #[error("{}: the key is of a type that cannot be used; RSA, P-256, P-384, P-521 and Ed25519 can", path.display())]
     UnsupportedKey {
@@ -118,6 +127,9 @@ pub fn read_identity(chain: &Path, key: &Path) -> Result<Identity, PemError> {
         Ok(_usable) => Ok(identity),
         Err(rustls::Error::InconsistentKeys(_)) => {
             Err(PemError::Mismatch { chain: chain.to_owned(), key: key.to_owned() })
+        }
+        Err(source @ rustls::Error::InvalidCertificate(_)) => {
+            Err(PemError::UnsupportedLeaf { path: chain.to_owned(), source })
         }
         Err(source) => Err(PemError::UnsupportedKey { path: key.to_owned(), source }),
     }

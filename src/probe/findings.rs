@@ -16,6 +16,8 @@ pub struct Findings {
     pub credentials: bool,
     /// `connect_to` leads there.
     pub pinned: bool,
+    /// No provider but a service of one's own: it may be down, and its address may be internal.
+    pub own: bool,
     /// APNs: nothing but h2 will do.
     pub h2_only: bool,
     /// The name servers that were asked.
@@ -50,6 +52,7 @@ impl Findings {
             proxy: None,
             credentials: false,
             pinned: false,
+            own: false,
             h2_only: false,
             servers: None,
             addresses: None,

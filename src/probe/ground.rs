@@ -17,7 +17,7 @@ use crate::upstream::proxy_auth::latch::Latches;
 /// A probe is at least as patient as a push: a slow hop is to be named, not to be missed. The
 /// whole with SETTINGS, PING and request stays below [`super::WHOLE`].
 const PATIENCE: Patience = Patience {
-    resolve: Duration::from_millis(1500),
+    resolve: Duration::from_millis(3000),
     tcp: Duration::from_millis(2500),
     proxy_tls: Duration::from_millis(1500),
     connect: Duration::from_millis(4500),
@@ -154,12 +154,13 @@ impl Ground {
     }
 
     /// Whether root files are the origin's own and no inspector's: the origin is nobody's public
-    /// service, and its egress trusts files only. A file beside the public roots is there for a
+    /// service or another relay, and its egress trusts files only. A file beside the public roots is there for a
     /// box that re-signs, and so is one that vouches for Apple or Google.
     pub fn is_private(&self, aim: &Aim) -> bool {
         let roots = self.egress.get(&aim.egress).map(|egress| egress.roots.as_slice());
         let files = |root: &RootSource| matches!(root, RootSource::File(_));
-        aim.ask == Ask::Own && !self.declared && roots.is_some_and(|roots| roots.iter().all(files))
+        let own = aim.ask == Ask::Own || aim.relay_next_hop;
+        own && !self.declared && roots.is_some_and(|roots| roots.iter().all(files))
     }
 
     /// Whom control rungs may ask for, best first: another probed or routed host, else the other

@@ -122,6 +122,7 @@ pub fn unclimbed(egress: Option<&Egress>, aim: &Aim) -> Findings {
         proxy: proxy.map(|proxy| proxy.authority.clone()),
         credentials: proxy.is_some_and(|proxy| proxy.credentials.is_some()),
         pinned: pins.is_some_and(|pins| pins.contains_key(&aim.origin)),
+        own: aim.ask == Ask::Own,
         h2_only: aim.h2_only,
         ..Findings::of(aim.origin.clone())
     }

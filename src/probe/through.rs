@@ -73,7 +73,9 @@ impl Ended {
 pub async fn probe(sender: &Sender) -> Report {
     let recorder = Recorder::default();
     let origin = Authority::new(sender.host.clone(), 443);
-    let Ended(code, mut filled) = climb(sender, &recorder).await;
+    let mut notes: Vec<_> = sender.environment.mattermost(&sender.host).into_iter().collect();
+    notes.extend(sender.notes.iter().cloned());
+    let Ended(code, mut filled) = climb(sender, &recorder, &mut notes).await;
     filled.push(("control", sender.relay.to_string()));
     let findings = Findings::of(origin.clone());
     let verdict: Verdict = verdict::said(&findings, code, filled);
@@ -87,17 +89,29 @@ pub async fn probe(sender: &Sender) -> Report {
         proxy,
         rungs,
         verdict,
-        notes: sender.notes.clone(),
+        notes,
         findings,
     }])
 }
 
-async fn climb(sender: &Sender, recorder: &Recorder) -> Ended {
+async fn climb(sender: &Sender, recorder: &Recorder, notes: &mut Vec<String>) -> Ended {
     let until = Instant::now() + ALL;
     let addresses = lookup(&sender.relay).await;
-    redirect(sender, &addresses, recorder).await;
+    let elsewhere = redirect(sender, &addresses, recorder).await;
     if let Some((name, url)) = sender.environment.proxy_for(&sender.host) {
         return by_proxy(sender, name, url, until, recorder).await;
+    }
+    // By name the sender's own resolution counts, and no variable.
+    if let Some(elsewhere) = elsewhere {
+        let (host, relay) = (&sender.host, &sender.relay);
+        notes.insert(
+            0,
+            format!(
+                "{host} leads to {elsewhere} on this machine and not to the relay at {relay}: a \
+                 sender that dials the name goes elsewhere until a hosts entry or a zone \
+                 redirects it.",
+            ),
+        );
     }
     let began = Instant::now();
     let connecting = TcpStream::connect(addresses.as_slice());
@@ -173,8 +187,9 @@ async fn lookup(relay: &Authority) -> Vec<SocketAddr> {
     }
 }
 
-/// Where this machine's own resolution, hosts file included, leads the provider's name.
-async fn redirect(sender: &Sender, relay: &[SocketAddr], recorder: &Recorder) {
+/// Where this machine's own resolution, hosts file included, leads the provider's name; said where
+/// that is not the relay.
+async fn redirect(sender: &Sender, relay: &[SocketAddr], recorder: &Recorder) -> Option<String> {
     let began = Instant::now();
     let found = tokio::net::lookup_host((sender.host.as_str(), 443)).await;
     let found: Vec<_> = found.into_iter().flatten().map(|address| address.ip()).collect();
@@ -188,6 +203,8 @@ async fn redirect(sender: &Sender, relay: &[SocketAddr], recorder: &Recorder) {
     });
     let result = if holds { Outcome::Pass } else { Outcome::Warn };
     recorder.add(Stage::Resolve.word(), result, Some(millis(began.elapsed())), evidence);
+    let named = if addresses.is_empty() { "nowhere".to_owned() } else { addresses.join(", ") };
+    (!holds).then_some(named)
 }
 
 async fn secured(sender: &Sender, way: Way, until: Instant, recorder: &Recorder) -> Ended {

@@ -142,6 +142,36 @@ impl Environment {
         (!excepted).then_some((name, value.as_str()))
     }
 
+    /// Mattermost's push proxy reads the variables in its own way for APNs, and is the sender that
+    /// most units run: what it does where others do something else.
+    pub fn mattermost(&self, host: &HostName) -> Option<String> {
+        if !host.as_str().ends_with(".push.apple.com") {
+            return None;
+        }
+        let upper = ["HTTPS_PROXY", "HTTP_PROXY"].into_iter();
+        let upper = upper.filter_map(|name| Some((name, self.0.get(name)?.as_str()))).next();
+        match upper {
+            Some((name, value)) if !value.contains("://") => Some(format!(
+                "Mattermost's push proxy fails every APNs push with {name}={}: it wants http://.",
+                without_user(value)
+            )),
+            Some(("HTTP_PROXY", _)) => Some(
+                "Mattermost's push proxy sends APNs through HTTP_PROXY too, unlike other senders."
+                    .to_owned(),
+            ),
+            Some((name, _)) if self.proxy_for(host).is_none() => Some(format!(
+                "Mattermost's push proxy sends APNs through {name} in spite of NO_PROXY."
+            )),
+            Some(_) => None,
+            None if self.proxy_for(host).is_some() => Some(
+                "Mattermost's push proxy sends APNs through upper-case variables only: with these \
+                 it dials the name itself, so that a hosts entry holds."
+                    .to_owned(),
+            ),
+            None => None,
+        }
+    }
+
     /// Whom a sender with this environment trusts. `root` stands before its paths.
     pub fn trust(&self, root: Option<&Path>) -> Trust {
         let mut trust = Trust { system: true, ..Trust::default() };
@@ -246,6 +276,25 @@ pub fn without_user(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mattermosts_push_proxy_reads_the_variables_in_its_own_way() {
+        let apns: HostName = "api.push.apple.com".parse().unwrap();
+        let told = |vars: &[(&str, &str)], host: &HostName| {
+            let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Environment::of(vars).mattermost(host).unwrap_or_default()
+        };
+        let proxy = "http://proxy:3128";
+        assert_eq!(told(&[], &apns), "");
+        assert_eq!(told(&[("HTTPS_PROXY", proxy)], &apns), "");
+        assert!(told(&[("https_proxy", proxy)], &apns).contains("dials the name itself"));
+        assert!(told(&[("HTTP_PROXY", proxy)], &apns).contains("through HTTP_PROXY too"));
+        let bare = told(&[("HTTPS_PROXY", "u:canary@proxy:3128")], &apns);
+        assert!(bare.contains("it wants http://") && !bare.contains("canary"), "{bare}");
+        let excepted = [("HTTPS_PROXY", proxy), ("NO_PROXY", ".apple.com")];
+        assert!(told(&excepted, &apns).contains("in spite of NO_PROXY"));
+        assert_eq!(told(&[("https_proxy", proxy)], &"fcm.googleapis.com".parse().unwrap()), "");
+    }
 
     #[test]
     fn unit_files_with_drop_ins_and_environment_files_are_read() {

@@ -29,13 +29,16 @@ pub const SLOTS: &[&str] = &[
     "host",
     "issuer",
     "knob",
+    "off",
     "offered",
     "origin",
     "other_port",
     "port",
     "proxy",
+    "refuser",
     "seconds",
     "servers",
+    "service",
     "speaks",
     "status",
     "timed_by",
@@ -131,6 +134,7 @@ fn address(findings: &Findings) -> Option<Judged> {
     }
     match class {
         Class::Public => None,
+        Class::Private | Class::Loopback if findings.own => None,
         Class::Private => Some(Judged::new(Code::AddressPrivate)),
         Class::Loopback | Class::Sinkhole => Some(Judged::new(Code::AddressSinkhole)),
     }
@@ -183,7 +187,12 @@ fn resolve(findings: &Findings, failure: &Failure) -> Judged {
     if failure.kind == HopErrorKind::Unreachable {
         return asked(Judged::new(Code::AddressSinkhole));
     }
-    asked(Judged::new(Code::ResolverFailed).detail(text(failure)))
+    let says = if let HopErrorKind::NameRefused(says) = &failure.kind {
+        says.clone()
+    } else {
+        text(failure)
+    };
+    asked(Judged::new(Code::ResolverFailed).detail(says))
 }
 
 /// Another port of the same host works: the relay copes, and that is the news.
@@ -252,6 +261,10 @@ fn rendered(findings: &Findings, judged: &Judged) -> Verdict {
     let row = judged.code.row();
     let fill = |template: &str| fill(template, |slot| value(findings, judged, slot));
     let mut sentence = fill(row.sentence);
+    if row.sentence.starts_with("{vendor}") {
+        // "the inspecting box" begins it; a vendor's name has its own letters.
+        sentence = sentence.replacen("the ", "The ", usize::from(sentence.starts_with("the ")));
+    }
     if row.severity == Severity::Fail
         && let Some(direct) = &findings.controls.direct
     {
@@ -322,6 +335,11 @@ fn value(findings: &Findings, judged: &Judged, slot: &str) -> String {
             .map(|(seconds, _)| seconds.to_string())
             .or_else(|| findings.skew.map(|skew| skew.abs().to_string()))
             .unwrap_or_default(),
+        // A provider's ports are open and its machines on; those of a service of one's own may not be.
+        "refuser" if findings.own => ": nobody listens there, or a firewall resets".to_owned(),
+        "refuser" => ", and the provider does not refuse: a firewall resets".to_owned(),
+        "off" if findings.own => ", or the machine is off".to_owned(),
+        "service" if findings.own => "See whether the service runs there. ".to_owned(),
         "timed_by" => findings.timed_by.clone().unwrap_or_else(|| "what the peers say".to_owned()),
         "clock" => match (&findings.timed_by, is_right(findings)) {
             (Some(by), true) => format!("; by the clock of {by} too"),

@@ -43,7 +43,7 @@ use crate::pki::Identity;
 /// CONNECT is slow, and still a way out.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Name lookup: two servers in turn.
+    /// Name lookup: the servers in turn, then once more for slow ones.
     pub resolve: Duration,
     /// TCP to any of the addresses: a lost SYN is sent again after one second.
     pub tcp: Duration,
@@ -63,7 +63,7 @@ pub struct Patience {
 impl Patience {
     /// For pushes.
     pub const TRAFFIC: Self = Self {
-        resolve: Duration::from_millis(1000),
+        resolve: Duration::from_millis(3000),
         tcp: Duration::from_millis(1500),
         proxy_tls: Duration::from_millis(1000),
         connect: Duration::from_millis(4500),

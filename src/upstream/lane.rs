@@ -142,8 +142,8 @@ pub struct Lane<D> {
     port: Cell<usize>,
     climb: Climb,
     last_error: RefCell<Option<HopError>>,
-    /// When a failed dial was last written to the log.
-    told_at: Cell<Option<Instant>>,
+    /// Which failed dial was last written to the log, and when.
+    told: RefCell<Option<(HopError, Instant)>>,
     proven: Cell<bool>,
     last_used: Cell<Instant>,
     /// Called when it may have become idle.
@@ -175,7 +175,7 @@ impl<D: DialOrigin> Lane<D> {
             port: Cell::new(0),
             climb: Climb::default(),
             last_error: RefCell::default(),
-            told_at: Cell::default(),
+            told: RefCell::default(),
             proven: Cell::new(false),
             last_used: Cell::new(Instant::now()),
             settled,

@@ -23,13 +23,19 @@ use hickory_resolver::proto::rr::{RData, RecordType};
 
 pub use self::servers::{Servers, hosts_addresses};
 use crate::config::Dns;
+use crate::hop::clean;
 use crate::names::HostName;
 
 /// After the first family has answered the other is waited for no longer than this: some servers
 /// never answer AAAA. RFC 8305 §3 says 50 ms; corporate forwarders are slower.
 const OTHER_FAMILY: Duration = Duration::from_millis(150);
-/// One server is given so long before the next is asked; two fit into the stage's second.
+/// One server is given so long before the next is asked: a dead one must not cost a push.
 const ONE_SERVER: Duration = Duration::from_millis(450);
+/// Where all of them were silent they are asked once more and given so long: a forwarder that asks
+/// others may take a second or two.
+const SLOW_SERVER: Duration = Duration::from_millis(1800);
+/// Longest text kept of what a server said, characters.
+const SAYS_CAP: usize = 100;
 /// Most addresses that are tried; APNs answers with eight.
 const ADDRESSES_CAP: usize = 16;
 
@@ -106,6 +112,19 @@ pub enum ResolveFault {
     Timeout,
 }
 
+impl ResolveFault {
+    /// What a server that refuses or fails said, in its own word where it has one.
+    pub(super) fn says(error: &NetError) -> String {
+        if let NetError::Dns(DnsError::ResponseCode(code)) = error {
+            return code.to_string();
+        }
+        if let NetError::Dns(DnsError::NoRecordsFound(none)) = error {
+            return none.response_code.to_string();
+        }
+        clean(error.to_string().as_bytes(), SAYS_CAP)
+    }
+}
+
 impl Resolver {
     /// By the egress' `dns:` and the system's files.
     pub fn new(dns: Dns) -> Self {
@@ -154,8 +173,13 @@ impl Resolver {
         if servers.addresses.is_empty() {
             return Err(ResolveFault::NoServer);
         }
-        let resolver = client(&servers).map_err(ResolveFault::Failed)?;
-        let found = ask(&resolver, name).await;
+        let resolver = client(&servers, ONE_SERVER, 2).map_err(ResolveFault::Failed)?;
+        let mut found = ask(&resolver, name).await;
+        // One that nobody named is no slow forwarder.
+        if matches!(found, Err(ResolveFault::Timeout)) && !servers.assumed {
+            let resolver = client(&servers, SLOW_SERVER, 0).map_err(ResolveFault::Failed)?;
+            found = ask(&resolver, name).await;
+        }
         // Nobody said that one runs there.
         if servers.assumed
             && matches!(&found, Err(ResolveFault::Timeout | ResolveFault::Unreachable(_)))
@@ -169,7 +193,7 @@ impl Resolver {
 
 /// A client without cache, search list or hosts file. Made for one lookup: dials are rare, a
 /// changed resolv.conf counts at once, and nothing ties it to the runtime of another dial.
-fn client(servers: &Servers) -> Result<TokioResolver, NetError> {
+fn client(servers: &Servers, each: Duration, again: usize) -> Result<TokioResolver, NetError> {
     let server = |address: &SocketAddr| {
         let at = |mut connection: ConnectionConfig| {
             connection.port = address.port();
@@ -183,8 +207,8 @@ fn client(servers: &Servers) -> Result<TokioResolver, NetError> {
     let mut options = ResolverOpts::default();
     options.cache_size = 0;
     options.use_hosts_file = ResolveHosts::Never;
-    options.timeout = ONE_SERVER;
-    options.attempts = 2;
+    options.timeout = each;
+    options.attempts = again;
     options.try_tcp_on_error = true;
     let provider = TokioRuntimeProvider::default();
     TokioResolver::builder_with_config(config, provider).with_options(options).build()
@@ -328,6 +352,38 @@ pub(super) mod tests {
             last
         });
         (address, task)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_a_second_and_a_half_is_waited_for() {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let server = socket.local_addr().unwrap();
+        let socket = std::rc::Rc::new(socket);
+        let local = tokio::task::LocalSet::new();
+        local.spawn_local(async move {
+            let mut buffer = [0; 1500];
+            while let Ok((n, from)) = socket.recv_from(&mut buffer).await {
+                let mut answer = buffer[..n].to_vec();
+                let end = 12 + buffer[12..n].iter().position(|&b| b == 0).unwrap() + 5;
+                let is_a = buffer[end - 3] == 1;
+                answer.truncate(end);
+                answer[2..4].copy_from_slice(&[0x81, 0x80]);
+                answer[6..12].copy_from_slice(&[0, u8::from(is_a), 0, 0, 0, 0]);
+                if is_a {
+                    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 1]);
+                }
+                let socket = socket.clone();
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(Duration::from_millis(1500)).await;
+                    let _ = socket.send_to(&answer, from).await;
+                });
+            }
+        });
+        let name: HostName = "api.push.apple.com".parse().unwrap();
+        let resolver = Resolver::new(Dns { servers: vec![server], hosts_file: false });
+        let asked = tokio::time::timeout(Duration::from_secs(10), resolver.routed(&name));
+        let found = local.run_until(asked).await.unwrap().unwrap();
+        assert_eq!(found.addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
     }
 
     #[tokio::test]

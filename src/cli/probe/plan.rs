@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::{Args, Problem};
+use crate::cli::CONFIG_VARIABLE;
 use crate::config::{Config, RootSource, Route, RouteHost, Scheme};
 use crate::names::{Authority, Host};
 use crate::pki::roots;
@@ -28,10 +29,10 @@ const WORDS: &[(&str, &[&str])] = &[
 ];
 
 pub(super) fn plan(args: &Args) -> Result<(Ground, Vec<Aim>), Problem> {
-    let file = args.config.clone().unwrap_or_else(|| PathBuf::from("relay.yaml"));
+    let usual = || std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from);
+    let file = args.config.clone().or_else(usual).unwrap_or_else(|| PathBuf::from("relay.yaml"));
     let without = args.direct || !args.proxy.is_empty();
-    let config =
-        if without { made(args)? } else { Config::load(&file).map_err(GroundError::from)? };
+    let config = if without { made(args)? } else { loaded(args, &file)? };
     let mut config = config;
     trust(args, &mut config);
     let (config, parts) = apart(config);
@@ -42,6 +43,14 @@ pub(super) fn plan(args: &Args) -> Result<(Ground, Vec<Aim>), Problem> {
     ground.references = references(args, &ground, &aims);
     aims.dedup_by(|a, b| (&a.origin, &a.egress, a.scheme) == (&b.origin, &b.egress, b.scheme));
     Ok((ground, aims))
+}
+
+/// relay.yaml; who has none yet is told that none is needed.
+fn loaded(args: &Args, file: &Path) -> Result<Config, Problem> {
+    if args.config.is_none() && !file.exists() {
+        return Err(Problem::NoFile(file.to_owned()));
+    }
+    Ok(Config::load(file).map_err(GroundError::from)?)
 }
 
 /// How a sender goes through a relay: the first target's name, else APNs' production host.
@@ -113,7 +122,12 @@ fn way(number: usize) -> String {
 fn proxy(args: &Args, url: &str) -> Result<Value, Problem> {
     // Never quoted back: it may hold a password.
     let wrong = |what: &str| Problem::Usage(format!("--proxy: {what}"));
-    let mut url = Url::parse(url).map_err(|_secret| wrong("want http[s]://[USER@]HOST:PORT"))?;
+    if !url.contains("://") {
+        return Err(wrong("the scheme is missing: want http[s]://[USER@]HOST:PORT"));
+    }
+    let mut url = Url::parse(url).map_err(|error| {
+        wrong(&format!("want http[s]://[USER@]HOST:PORT, and this is no URL: {error}"))
+    })?;
     if url.password().is_some() {
         return Err(wrong(
             "a password on the command line is seen by every user of this machine; put it into \
@@ -236,8 +250,17 @@ fn routed(args: &Args, config: &Config, parts: &Parts) -> Result<Vec<Aim>, Probl
             }
         }
     }
-    if aims.is_empty() {
-        return Err(Problem::Usage("no route has a host that was named".to_owned()));
+    let hosts =
+        || config.routes.iter().flat_map(|route| route.hosts.iter().map(move |host| (route, host)));
+    let strange = |word: &&String| !hosts().any(|(route, host)| chosen(word, route, host));
+    if let Some(word) = args.targets.iter().find(strange) {
+        let routes: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
+        return Err(Problem::Usage(format!(
+            "{word:?} is neither a route of {} ({}) nor one of their hosts; `--proxy` and \
+             `--direct` climb to any host",
+            config.path.display(),
+            routes.join(", "),
+        )));
     }
     Ok(aims)
 }

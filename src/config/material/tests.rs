@@ -1,7 +1,5 @@
 use super::*;
 
-use std::path::Path;
-
 fn load(folder: &Path, text: &str) -> Result<Material, Invalid> {
     let config = Config::from_text(text, &folder.join("relay.yaml")).unwrap();
     Material::load(&config)
@@ -16,6 +14,16 @@ fn without_issuer_and_leaves_the_way_to_an_issuer_is_shown() {
         load(folder.path(), &format!("{HEAD}routes: [{{ provider: apns }}]\n")).unwrap_err();
     let text = invalid.to_string();
     assert!(text.contains("neither an issuer") && text.contains("pushrelay ca init"), "{text}");
+}
+
+#[test]
+fn an_audit_log_needs_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = "version: 1\nlisteners: [{ name: a, bind: ['127.0.0.1:0'], accept: [plain] }]\nroutes: [{ provider: mattermost }]\n";
+    load(folder.path(), &format!("{plain}audit: {{ path: audit.log }}\n")).unwrap();
+    let text = format!("{plain}audit: {{ path: none/audit.log }}\n");
+    let told = load(folder.path(), &text).unwrap_err().to_string();
+    assert!(told.contains("audit.path: the folder ") && told.contains("none does not"), "{told}");
 }
 
 #[test]

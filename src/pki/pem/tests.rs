@@ -69,6 +69,26 @@ fn each_fault_of_a_file_has_its_name() {
     assert!(matches!(read_certificates(&large), Err(PemError::TooLarge(_))));
 }
 
+/// Made by `openssl x509 -req -signkey` without extensions; ends in 2126.
+const VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBFjCBvQIUayzYw1fvCzJzMlj3AAZuJAPwOKgwCgYIKoZIzj0EAwIwDTELMAkG\n\
+A1UEAwwCdjEwIBcNMjYxMTIxMTc0OTAxWhgPMjEyNjEwMjgxNzQ5MDFaMA0xCzAJ\n\
+BgNVBAMMAnYxMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEc16KT71Sez4m4Bbx\n\
+EPOnYK/d7KzC0+dyyULmEPcCOEOXDFexf3AR6vVJkIZ6w834eA4r8RMEJwEFtwLU\n\
+y1YuhTAKBggqhkjOPQQDAgNIADBFAiBhwIEt0srmM/KleAeZ3Wc8xT89XapQBe7V\n\
+8F8elxKzRQIhAIz32PmKBuynWLiaeizl8ApX4gFjj+JQ86aGJAkAe1Qb\n\
+-----END CERTIFICATE-----\n";
+
+#[test]
+fn a_certificate_of_version_1_is_not_blamed_on_its_key() {
+    let (folder, _chain, key) = files();
+    let old = folder.path().join("v1.pem");
+    fill_file(&old, VERSION_1.as_bytes());
+    let error = read_identity(&old, &key).unwrap_err();
+    assert!(matches!(&error, PemError::UnsupportedLeaf { path, .. } if *path == old), "{error}");
+}
+
 fn fill_file(path: &Path, text: &[u8]) {
     std::fs::write(path, text).unwrap();
     #[cfg(unix)]

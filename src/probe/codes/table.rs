@@ -164,9 +164,9 @@ codes! {
         "Ask the proxy's people whether the proxy at {proxy} is stuck.",
         "No CONNECT is answered, so it is the proxy and not the target.";
     ConnectWaits "connect_waits_for_origin" Fail [BeyondProxy]
-        "The proxy {proxy} answers for {control} but waits for {origin}: a firewall beyond the proxy drops it.",
-        "Ask for TCP from the proxy {proxy} to {origin}.",
-        "The proxy works for another host, so its own connection to the provider is dropped.";
+        "The proxy {proxy} answers for {control} but waits for {origin}: a firewall beyond the proxy drops it, or the proxy's name server is silent about this name.",
+        "Ask for TCP from the proxy {proxy} to {origin}, and whether the proxy can resolve that name.",
+        "The proxy works for another host, so what it waits for lies beyond it: its connection to the provider, or the provider's name.";
     ConnectTimeout "connect_timeout" Fail [BeyondProxy]
         "The proxy {proxy} does not answer CONNECT to {origin} in time.",
         "Ask the proxy's people what becomes of CONNECT {origin} from this machine.",
@@ -382,12 +382,12 @@ codes! {
 
     // The direct path.
     DirectRefused "origin_port_closed" Fail [Network]
-        "The connection to {origin} is refused, and the provider does not refuse: a firewall resets.",
-        "Ask for TCP from this machine to {origin}, or name a proxy in `egress`.",
+        "The connection to {origin} is refused{refuser}.",
+        "{service}Ask for TCP from this machine to {origin}, or name a proxy in `egress`.",
         "A firewall that resets and a closed port look the same from here; providers' ports are open.";
     DirectFiltered "origin_filtered" Fail [Network]
-        "The connection to {origin} gets no answer: a firewall drops it.",
-        "Ask for TCP from this machine to {origin}, or name a proxy in `egress`.",
+        "The connection to {origin} gets no answer: a firewall drops it{off}.",
+        "{service}Ask for TCP from this machine to {origin}, or name a proxy in `egress`.",
         "Inside most company networks the internet is reached through a proxy only.";
     DirectUnreachable "origin_unreachable" Fail [Network]
         "There is no route from this machine to {origin}.",
@@ -402,7 +402,7 @@ codes! {
     ThroughOk "through_ok" Ok [None]
         "The relay at {control} answers for {host} as a sender would see it: {detail}.",
         "",
-        "The redirect holds, this machine trusts the relay's certificate, and the protocol arrives as it left.";
+        "This machine trusts the relay's certificate, and the protocol arrives as it left. A note says where the redirect does not hold.";
     ThroughHttp1 "through_http1" Warn [None]
         "The relay at {control} answers for {host}, but what arrives there is {detail}: something between speaks HTTP/1.1 only.",
         "Nothing, where an inspecting proxy stands between and the relay stands behind it: that is what it is for.",

@@ -54,10 +54,11 @@ impl Table {
 }
 
 fn heading(target: &TargetReport) -> String {
-    let way = target
-        .proxy
-        .as_ref()
-        .map_or_else(|| "direct".to_owned(), |proxy| format!("through {proxy}"));
+    // Seen from a sender the way is the relay itself.
+    let relay = target.egress.strip_prefix("through ");
+    let way = relay
+        .or(target.proxy.as_deref())
+        .map_or_else(|| "direct".to_owned(), |through| format!("through {through}"));
     let bold = Style::new().bold();
     format!("{bold}{}{bold:#}  {}\n", cut(&target.origin, 44), cut(&way, WIDTH - 48))
 }
@@ -128,7 +129,9 @@ fn shown(rung: &Rung) -> String {
     if rung.result == Outcome::Skip && rung.stage != crate::probe::clock::STAGE {
         return String::new();
     }
-    if evidence.contains_key("error") && !rung.stage.starts_with("control:") {
+    if evidence.get("error").is_some_and(|error| !error.is_null())
+        && !rung.stage.starts_with("control:")
+    {
         return text("error");
     }
     match rung.stage.as_str() {
@@ -145,7 +148,9 @@ fn shown(rung: &Rung) -> String {
             .map(|(key, value)| format!("{}={value}", short(key)))
             .collect::<Vec<_>>()
             .join(" "),
+        "request" if evidence.get("body").is_none_or(Value::is_null) => text("status"),
         "request" => format!("{} {}", text("status"), text("body")),
+        "environment" => format!("{}={}", text("variable"), text("proxy")),
         "clock" if evidence.contains_key("skew_seconds") => {
             format!("{} s off, by {}", text("skew_seconds"), text("told_by"))
         }

@@ -156,7 +156,11 @@ fn name_rows() -> Vec<Row> {
             Code::ResolverSilent,
             Hop::Resolver,
         ),
-        (at(Hop::Resolver, K::Io(std::io::ErrorKind::Other)), Code::ResolverFailed, Hop::Resolver),
+        (
+            at(Hop::Resolver, K::NameRefused("Server Failure".into())),
+            Code::ResolverFailed,
+            Hop::Resolver,
+        ),
         (at(Hop::RelayHost, K::Io(std::io::ErrorKind::NotFound)), Code::NoResolver, Hop::RelayHost),
         (at(Hop::RelayHost, K::Loop(LoopCause::HostsFile)), Code::LoopHostsFile, Hop::RelayHost),
         (at(Hop::RelayHost, K::Loop(LoopCause::Stub)), Code::LoopStub, Hop::RelayHost),
@@ -491,4 +495,23 @@ fn a_direct_control_rung_is_told_of() {
     assert!(
         judge(&findings).sentence.contains("Directly, without the proxy, the same host answers")
     );
+}
+
+/// A service of one's own may be down, and may stand on an internal address.
+#[test]
+fn a_service_of_ones_own_is_not_blamed_on_a_firewall_alone() {
+    let own = |mut findings: Findings| {
+        findings.own = true;
+        findings.addresses = Some(("10.1.2.3".to_owned(), Class::Private));
+        judge(&findings)
+    };
+    let refused = own(direct(Hop::Network, Stage::Tcp, HopErrorKind::Refused));
+    assert_eq!(refused.code, "origin_port_closed");
+    assert!(refused.sentence.ends_with("nobody listens there, or a firewall resets."));
+    assert!(refused.action.starts_with("See whether the service runs there. Ask for TCP"));
+    let silent = own(direct(Hop::Network, Stage::Tcp, HopErrorKind::Timeout));
+    assert!(silent.sentence.ends_with("or the machine is off."), "{}", silent.sentence);
+    let apns = judge(&direct(Hop::Network, Stage::Tcp, HopErrorKind::Refused));
+    assert!(apns.sentence.ends_with("and the provider does not refuse: a firewall resets."));
+    assert!(apns.action.starts_with("Ask for TCP"), "{}", apns.action);
 }

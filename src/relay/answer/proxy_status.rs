@@ -185,7 +185,7 @@ fn cause_type(cause: &HopError) -> &'static str {
         HopErrorKind::ForeignAnswer { .. } | HopErrorKind::Protocol(_) => "http_protocol_error",
         HopErrorKind::Io(_) | HopErrorKind::ProxyRefused(_) => "destination_unavailable",
         HopErrorKind::Loop(_) => "proxy_loop_detected",
-        HopErrorKind::NameNotFound => "dns_error",
+        HopErrorKind::NameNotFound | HopErrorKind::NameRefused(_) => "dns_error",
         HopErrorKind::NotTheProtocol { expected, .. } => match *expected {
             "TLS" => "tls_protocol_error",
             _http => "http_protocol_error",

@@ -51,7 +51,7 @@ pub(super) fn resolve(fault: ResolveFault) -> HopError {
             )
             .caused_by(fault);
         }
-        ResolveFault::Failed(_) => HopErrorKind::Io(std::io::ErrorKind::Other),
+        ResolveFault::Failed(error) => HopErrorKind::NameRefused(ResolveFault::says(error)),
         ResolveFault::Unreachable(_) => HopErrorKind::Io(std::io::ErrorKind::NetworkUnreachable),
         ResolveFault::Timeout => HopErrorKind::Timeout,
     };
@@ -197,7 +197,8 @@ fn fault(error: &CertificateError) -> CertificateFault {
 mod tests {
     use super::*;
     use crate::upstream::resolve::Servers;
-    use hickory_resolver::net::NetError;
+    use hickory_resolver::net::{DnsError, NetError};
+    use hickory_resolver::proto::op::ResponseCode;
 
     /// C7: one hop, one exact reason.
     #[test]
@@ -223,6 +224,11 @@ mod tests {
         for (fault, hop, kind) in [
             (ResolveFault::NotFound(None), Hop::Resolver, HopErrorKind::NameNotFound),
             (ResolveFault::Timeout, Hop::Resolver, HopErrorKind::Timeout),
+            (
+                ResolveFault::Failed(NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail))),
+                Hop::Resolver,
+                HopErrorKind::NameRefused("Server Failure".to_owned()),
+            ),
             (
                 ResolveFault::Unreachable(NetError::NoConnections),
                 Hop::Resolver,

@@ -53,8 +53,11 @@ impl Observe for Climb {
     }
 }
 
-fn is_news(same: bool, told_at: Option<Instant>, now: Instant) -> bool {
-    !same || told_at.is_none_or(|at| now >= at + TOLD_AGAIN)
+fn is_news(error: &HopError, told: Option<&(HopError, Instant)>, now: Instant) -> bool {
+    told.is_none_or(|(known, at)| {
+        (known.hop, known.stage, &known.kind) != (error.hop, error.stage, &error.kind)
+            || now >= *at + TOLD_AGAIN
+    })
 }
 
 impl<D: DialOrigin> Lane<D> {
@@ -114,14 +117,10 @@ impl<D: DialOrigin> Lane<D> {
     /// Writes a failed dial down: when it is news, and every [`TOLD_AGAIN`] while it is not. A lane
     /// in need dials twice a second.
     fn tell(&self, error: &HopError, now: Instant) {
-        let known = self.last_error.borrow();
-        let same = known.as_ref().is_some_and(|known| {
-            (known.hop, known.stage, &known.kind) == (error.hop, error.stage, &error.kind)
-        });
-        if !is_news(same, self.told_at.get(), now) {
+        if !is_news(error, self.told.borrow().as_ref(), now) {
             return;
         }
-        self.told_at.set(Some(now));
+        *self.told.borrow_mut() = Some((error.share(), now));
         tracing::warn!(
             origin = %self.target.host, egress = %self.target.egress,
             hop = error.hop.word(), stage = error.stage.word(), cause = %error.kind,
@@ -137,7 +136,7 @@ impl<D: DialOrigin> Lane<D> {
                 LaneCounters::bump(&self.counters.dials);
                 self.counters.dial_ended(&self.target.egress, None);
                 self.last_error.borrow_mut().take();
-                self.told_at.set(None);
+                self.told.borrow_mut().take();
                 let (limit, http1) = match &wire {
                     Wire::Http1(_) => (None, true),
                     Wire::Http2(connection) => (connection.log.max_concurrent(), false),
@@ -251,6 +250,7 @@ pub(super) fn is_definitive(kind: &HopErrorKind) -> bool {
         | HopErrorKind::GoAway { .. }
         | HopErrorKind::Io(_)
         | HopErrorKind::NameNotFound
+        | HopErrorKind::NameRefused(_)
         | HopErrorKind::Overloaded
         | HopErrorKind::Protocol(_)
         | HopErrorKind::Refused
@@ -276,9 +276,12 @@ mod tests {
     #[test]
     fn a_failed_dial_is_told_when_it_is_news_and_once_a_minute() {
         let now = Instant::now();
-        assert!(is_news(true, None, now) && is_news(false, Some(now), now));
-        assert!(!is_news(true, Some(now), now + TOLD_AGAIN / 2));
-        assert!(is_news(true, Some(now), now + TOLD_AGAIN));
+        let refused = HopError::new(Hop::ToProxy, Stage::Tcp, HopErrorKind::Refused);
+        let told = (refused.share(), now);
+        let silent = HopError::new(Hop::ToProxy, Stage::Tcp, HopErrorKind::Timeout);
+        assert!(is_news(&refused, None, now) && is_news(&silent, Some(&told), now));
+        assert!(!is_news(&refused, Some(&told), now + TOLD_AGAIN / 2));
+        assert!(is_news(&refused, Some(&told), now + TOLD_AGAIN));
     }
     use crate::hop::Fact;
 

@@ -89,6 +89,12 @@ async fn wrong_usage_and_configurations_have_their_exit_codes() {
     let (exit, text) = Case::new().arg("--explain").arg("alpn_stripped").output().await;
     assert_eq!(exit, 0);
     assert!(text.contains("ALPN"), "{text}");
-    let (exit, _) = Case::new().output().await;
+    let (exit, text) = Case::new().output().await;
     assert_eq!(exit, 78, "no relay.yaml here");
+    assert!(text.contains("--direct"), "{text}");
+    for proxy in ["127.0.0.1:3128", "proxy:3128", "http://[::1:3128"] {
+        let (exit, text) = Case::new().arg("--proxy").arg(proxy).output().await;
+        assert_eq!(exit, 64);
+        assert!(text.contains("want http[s]://[USER@]HOST:PORT"), "{text}");
+    }
 }

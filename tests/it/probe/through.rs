@@ -12,6 +12,8 @@ async fn a_running_relay_is_seen_as_a_sender_sees_it() {
     let case = || Case::new().arg("--through").arg(&at);
     let seen = judge(case().roots(&relay.issuer), "through_ok", "none", 0).await;
     assert!(seen.sentence().contains("2 arrives"), "{}", seen.sentence());
+    let notes = seen.json["targets"][0]["notes"].to_string();
+    assert!(notes.contains("and not to the relay at 127.0.0.1"), "{notes}");
     judge(case(), "through_untrusted", "relay-host", 10).await;
     let bypass = case().env("HTTPS_PROXY", "http://u:canary@proxy.corp.example:3128");
     let seen = judge(bypass, "through_bypassed", "relay-host", 10).await;
@@ -133,4 +135,21 @@ impl Drop for Unit {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// The egress of a chain trusts the next relay's root: that is no inspector to complain of.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_relay_of_a_chain_is_no_inspector() {
+    let apns = origin(|_| {}).await;
+    let post = relay().to(&apns).start().await;
+    let case = Case::new();
+    case.file("post.pem", &post.issuer.pem());
+    let yaml = format!(
+        "version: 1\nlisteners:\n  - {{ name: test, bind: ['127.0.0.1:0'], accept: [plain] }}\n\
+         routes:\n  - {{ provider: apns, egress: out, next_hop: {{ relay: {{}} }} }}\negress:\n  out:\n    \
+         roots: [post.pem]\n    connect_to: {{ \"{HOST}:443\": \"{}\" }}\n",
+        post.address
+    );
+    let case = case.file_arg("--config", "relay.yaml", &yaml).target_only(HOST);
+    judge(case, "ok", "none", 0).await;
 }

@@ -78,8 +78,10 @@ impl<H: Handle, C: Carry> Walk<H, C> {
         let read = self.within(self.behind.limits.sniff, "CONNECT head", reading).await?;
         let Ok(Some(head)) = read else { return Err(Turned::Ended) };
         let password = self.runtime.connect_password.as_ref();
+        let mut asked = String::new();
         let judged = head.and_then(|head| {
             let hosts = &*self.behind.hosts;
+            asked = format!("; the sender asked for {}", head.target);
             let way = connect::judge(&head, &self.runtime.config, password, hosts)?;
             Ok((way, head.target))
         });
@@ -96,7 +98,7 @@ impl<H: Handle, C: Carry> Walk<H, C> {
             }
             Err(refusal) => {
                 connect::say(socket, &refusal.answer()).await;
-                refuse(Refused::Connect, refusal.to_string())
+                refuse(Refused::Connect, format!("{refusal}{asked}"))
             }
         }
     }
