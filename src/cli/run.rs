@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use sd_notify::NotifyState;
 use tokio::sync::Notify;
@@ -29,6 +29,8 @@ use crate::telemetry::{self, Dropped};
 
 /// Files that the configuration names are looked at this often.
 const WATCH: Duration = Duration::from_secs(5);
+/// A clock that was moved by more than this was set; time servers move it by less at once.
+const SET: Duration = Duration::from_secs(60);
 /// A test or a supervisor that is not systemd reads here where we listen.
 const READY_FILE: &str = "PUSHRELAY_READY_FILE";
 
@@ -214,6 +216,7 @@ async fn control(
 ) -> Result<(), StartError> {
     let mut watch = ticks(WATCH);
     let mut renew = ticks(RENEW_EVERY);
+    let mut clocks = Clocks::now();
     let watchdog = sd_notify::watchdog_enabled();
     let mut pat = ticks(watchdog.map_or(RENEW_EVERY, |limit| limit / 2));
     loop {
@@ -235,6 +238,10 @@ async fn control(
                 }
             },
             _ = watch.tick() => {
+                if clocks.have_parted(Clocks::now()) {
+                    tracing::warn!("the clock was set, or the machine slept: leaves are looked at");
+                    running.renew();
+                }
                 let now = Fingerprints::of(&running.loaded().config);
                 if now != seen {
                     seen = now;
@@ -250,6 +257,27 @@ async fn control(
                 }
             }
         }
+    }
+}
+
+/// The time of day beside a clock that nobody sets.
+struct Clocks {
+    day: SystemTime,
+    steady: Instant,
+}
+
+impl Clocks {
+    fn now() -> Self {
+        Self { day: SystemTime::now(), steady: Instant::now() }
+    }
+
+    /// Was the time of day set since, or did the steady clock stand still with the machine? Both
+    /// leave leaves that have ended, or not begun, long before the next hourly look.
+    fn have_parted(&mut self, now: Self) -> bool {
+        let expected = self.day + now.steady.duration_since(self.steady);
+        let apart = now.day.duration_since(expected).unwrap_or_else(|ahead| ahead.duration());
+        *self = now;
+        apart > SET
     }
 }
 
@@ -293,4 +321,23 @@ async fn reload(running: &mut Running, mut config: Config, what: &str) -> bool {
 fn kept(running: &Running, invalid: &Invalid) {
     running.metrics.reloaded(false);
     tracing::error!(problems = %invalid, "not reloaded; the old configuration goes on");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_is_told_from_one_that_runs() {
+        let start = Clocks::now();
+        let (day, steady) = (start.day, start.steady);
+        let mut clocks = start;
+        let second = Duration::from_secs(1);
+        let mut at = |day, steady| clocks.have_parted(Clocks { day, steady });
+        assert!(!at(day + 5 * second, steady + 5 * second));
+        assert!(!at(day + 40 * second, steady + 10 * second), "slewed by a time server");
+        assert!(at(day + 400 * second, steady + 15 * second), "set ahead, or asleep");
+        assert!(!at(day + 405 * second, steady + 20 * second), "told once");
+        assert!(at(day, steady + 25 * second), "set back");
+    }
 }

@@ -39,7 +39,7 @@ pub use sign::SignError;
 pub use throwaway::{Throwaway, throwaway, throwaway_unconstrained};
 
 /// Validity starts this much before now: senders' clocks are not ours.
-const BACKDATE: i64 = 3_600;
+pub(super) const BACKDATE: i64 = 3_600;
 
 /// Life of a leaf that the relay mints: short, because it renews them itself.
 pub const LEAF_LIFETIME: Duration = Duration::from_secs(90 * 86_400);

@@ -13,7 +13,7 @@ use rcgen::KeyPair;
 use rustls::SignatureAlgorithm;
 use rustls::sign::CertifiedKey;
 
-use super::ca::{Issuer, LEAF_LIFETIME, LeafKey, MintError};
+use super::ca::{BACKDATE, Issuer, LEAF_LIFETIME, LeafKey, MintError};
 use super::{Identity, KeyFingerprint};
 use crate::names::HostName;
 
@@ -281,8 +281,11 @@ impl Minted {
     }
 
     /// At two thirds of its life; but when the issuer's own end cut it short, a new one would
-    /// end no later.
+    /// end no later. Or not valid yet: it was made while the clock was ahead.
     const fn is_due(&self, issuer: &Issuer, now: i64) -> bool {
+        if now.saturating_add(BACKDATE) < self.made {
+            return true;
+        }
         let life = self.not_after.saturating_sub(self.made);
         let due = self.made.saturating_add(life / 3 * 2);
         now >= due && self.not_after < issuer.not_after()

@@ -64,6 +64,20 @@ fn leaves_are_renewed_at_two_thirds_of_their_life() {
 }
 
 #[test]
+fn a_leaf_made_while_the_clock_was_ahead_is_made_again() {
+    let now = SystemTime::now();
+    let begun = now - 30 * DAY;
+    let new = new_root(Algorithm::P256, "a root", begun).unwrap();
+    let issuer = Arc::new(Issuer::new(vec![new.certificate], &new.key, now).unwrap());
+    let hosts = host_names(["a.example"]).unwrap();
+    let store = LeafStore::new(Some(issuer), Vec::new(), hosts).unwrap();
+    let minutes = Duration::from_secs(60);
+    assert!(store.renew(now - 50 * minutes).renewed.is_empty(), "leaves begin an hour early");
+    assert_eq!(store.renew(now - 3 * DAY).renewed, [name("a.example")]);
+    assert!(store.renew(now - 3 * DAY).renewed.is_empty());
+}
+
+#[test]
 fn a_leaf_that_cannot_be_renewed_stays() {
     let authority = throwaway(&["a.example"]).unwrap();
     let store = store(&authority, &["a.example"]);
