@@ -5,11 +5,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use pushrelay::names::HostName;
-use pushrelay::pki::ca::{CaError, ISSUED_LIFETIME, Issuer, LEAF_LIFETIME, LeafKey};
-use pushrelay::pki::pem::{PemError, encode_certificates, read_certificates};
+
+use pushrelay::pki::ca::{
+    Algorithm, CaError, ISSUED_LIFETIME, Issuer, LEAF_LIFETIME, LeafKey, new_root,
+};
+use pushrelay::pki::pem::{PemError, encode_certificates, encode_key, read_certificates};
 use tempfile::TempDir;
 
 const HOST: &str = "api.push.apple.com";
@@ -393,4 +396,33 @@ fn a_host_that_the_issuer_may_not_speak_for_is_found_by_check() {
     }
     ok(&ca(folder.path(), &["extend", "--root-key", "root.key"]));
     assert_eq!(run("check").0, Some(0), "{}", run("check").1);
+}
+
+#[test]
+fn an_issuer_that_has_ended_is_named_with_what_renews_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let long_ago = SystemTime::now() - Duration::from_secs(3 * 366 * 86_400);
+    let root = new_root(Algorithm::P256, "old root", long_ago).unwrap();
+    let signer = Issuer::new(vec![root.certificate], &root.key, long_ago).unwrap();
+    let hosts = std::collections::BTreeSet::from([name(HOST)]);
+    let issuer = signer.new_issuer(Algorithm::P256, "old issuer", &hosts, long_ago).unwrap();
+    fs::create_dir(path.join("certs")).unwrap();
+    fs::write(path.join("certs/issuer.pem"), encode_certificates(&[issuer.certificate])).unwrap();
+    let key = path.join("certs/issuer.key");
+    fs::write(&key, encode_key(&issuer.key)).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let yaml = "version: 1\nlisteners: [{ name: a, bind: ['127.0.0.1:0'] }]\nroutes:\n  - { name: own, hosts: [api.push.apple.com], origin: 'http://10.1.2.3:80', egress: direct }\n";
+    fs::write(path.join("relay.yaml"), yaml).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_pushrelay"))
+        .current_dir(path)
+        .arg("check")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{told}");
+    assert!(
+        told.contains("certificate 1 of the chain has expired\n  hint: `pushrelay ca extend"),
+        "{told}"
+    );
 }

@@ -491,6 +491,23 @@ fn a_target_that_no_route_has_is_named() {
 }
 
 #[test]
+fn send_reads_urls_as_administrators_write_them() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, code, told) in [
+        (&["--via-proxy", "proxy:3128"][..], 64, "the scheme is missing"),
+        (&["--to", "api.push.apple.com"], 64, "the scheme is missing"),
+        // Nobody listens at port 1, be IPv6 there or not.
+        (&["--via-proxy", "http://[::1]:1"], 1, "the connection failed"),
+    ] {
+        let output = pushrelay(folder.path(), &[&["send"], arguments].concat());
+        let text = [&output.stdout[..], &output.stderr[..]].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains(told), "{text}");
+    }
+}
+
+#[test]
 fn an_address_that_cannot_be_had_is_explained() {
     let folder = tempfile::tempdir().unwrap();
     let text = "version: 1\nlisteners:\n  - { name: a, bind: ['192.0.2.1:0'], accept: [plain], networks: [192.0.2.0/24] }\nroutes:\n  - provider: fcm\nadmin: { bind: off }\n";

@@ -128,7 +128,8 @@ async fn sender(args: &Args) -> Result<Sender, String> {
 }
 
 async fn lookup(host: &str, port: u16) -> Result<SocketAddr, String> {
-    let found = tokio::net::lookup_host((host, port)).await;
+    // A URL shows an IPv6 address in brackets.
+    let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await;
     let mut found = found.map_err(|error| format!("{host}: {error}"))?;
     found.next().ok_or_else(|| format!("{host} has no address"))
 }

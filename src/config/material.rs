@@ -13,7 +13,7 @@ use super::{
     ProxyCredentials, RootSource, Route, Secret, SecretSource, TlsMode, raw,
 };
 use crate::names::HostName;
-use crate::pki::ca::Issuer;
+use crate::pki::ca::{CaError, Issuer};
 use crate::pki::roots::{self, Roots};
 use crate::pki::{Identity, pem};
 
@@ -187,7 +187,14 @@ impl Reading<'_> {
         match Issuer::load(&pair.chain, &pair.key) {
             Ok(issuer) => Some(Arc::new(issuer)),
             Err(error) => {
-                self.findings.add("issuer", with_sources(&error), key_pair_hint(&pair));
+                let hint = if let CaError::Expired { .. } = error {
+                    "`pushrelay ca extend --root-key FILE` signs it again (or the CA that made \
+                     it); senders change nothing"
+                        .to_owned()
+                } else {
+                    key_pair_hint(&pair)
+                };
+                self.findings.add("issuer", with_sources(&error), hint);
                 None
             }
         }
