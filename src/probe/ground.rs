@@ -154,8 +154,8 @@ impl Ground {
     }
 
     /// Whether root files are the origin's own and no inspector's: the origin is nobody's public
-    /// service or another relay, and its egress trusts files only. A file beside the public roots is there for a
-    /// box that re-signs, and so is one that vouches for Apple or Google.
+    /// service or another relay, and its egress trusts files only. A file beside the public roots
+    /// is there for a box that re-signs, and so is one that vouches for Apple or Google.
     pub fn is_private(&self, aim: &Aim) -> bool {
         let roots = self.egress.get(&aim.egress).map(|egress| egress.roots.as_slice());
         let files = |root: &RootSource| matches!(root, RootSource::File(_));

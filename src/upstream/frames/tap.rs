@@ -59,6 +59,8 @@ impl<IO> Tap<IO> {
     fn fails(&mut self, error: io::Error) {
         self.broken = Some(Broken { error: Some(error), until: Box::pin(sleep(LAST_WORDS)) });
         self.log.write_failed.set(true);
+        // The lane drops its handle of the connection here, inside h2's write: h2 0.4 holds no
+        // lock of its streams then. One that did would wait for itself.
         self.log.tell();
     }
 

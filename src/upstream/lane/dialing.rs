@@ -272,6 +272,7 @@ pub(super) fn jitter() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hop::Fact;
 
     #[test]
     fn a_failed_dial_is_told_when_it_is_news_and_once_a_minute() {
@@ -283,7 +284,6 @@ mod tests {
         assert!(!is_news(&refused, Some(&told), now + TOLD_AGAIN / 2));
         assert!(is_news(&refused, Some(&told), now + TOLD_AGAIN));
     }
-    use crate::hop::Fact;
 
     #[test]
     fn whoever_waits_in_vain_is_told_where_the_dial_stands() {
