@@ -17,7 +17,7 @@ use super::paths::Paths;
 use super::tunnels::Tunnels;
 use super::{Socket, StartError, status};
 use crate::admin::Question;
-use crate::config::EgressName;
+use crate::config::{EgressName, Listener};
 use crate::downstream::admit::DownstreamCounters;
 use crate::downstream::listener::{self, Behind, Front, FrontLimits, ListenerRuntime, Slot, Stop};
 use crate::hop::{HopError, Observe};
@@ -332,6 +332,9 @@ impl Plane {
             }
         }
         self.listen(fresh, &runtimes)?;
+        let listeners = &self.loaded.config.listeners;
+        let kept = |before: &Listener| listeners.iter().any(|now| **now == *before);
+        self.front.admitted().ask_those_not(kept);
         let mut addresses: BTreeMap<String, Vec<SocketAddr>> = BTreeMap::new();
         for serving in self.serving.values() {
             addresses.entry(serving.listener.clone()).or_default().push(serving.local);

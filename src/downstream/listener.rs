@@ -206,7 +206,7 @@ impl<H: Handle, C: Carry> Front<H, C> {
             };
             return self.refused(&runtime.config, peer, Refused::Network, why);
         }
-        let Some(place) = self.admitted.enter() else {
+        let Some(place) = self.admitted.enter(&runtime.config) else {
             let why = "too many connections, none of them idle";
             return self.refused(&runtime.config, peer, Refused::Limit, why);
         };

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::DownstreamCounters;
+use crate::config::Listener;
 use crate::downstream::lease::{Asked, Lease};
 
 /// A connection is not asked to go for another one before it was idle for so long: else two
@@ -53,8 +54,8 @@ pub struct Admitted(Rc<State>);
 
 #[derive(Debug)]
 struct State {
-    /// By number: the order of arrival.
-    leases: RefCell<BTreeMap<u64, Lease>>,
+    /// By number, the order of arrival; with the listener as it was then.
+    leases: RefCell<BTreeMap<u64, (Arc<Listener>, Lease)>>,
     next: Cell<u64>,
     limit: Cell<usize>,
     draining: Cell<Asked>,
@@ -121,11 +122,11 @@ impl Admitted {
 
     /// A place for a new connection. At the limit the longest-idle quiet one is asked to end;
     /// `None` when every one is busy.
-    pub fn enter(&self) -> Option<Place> {
-        self.enter_at(std::time::Instant::now())
+    pub fn enter(&self, listener: &Arc<Listener>) -> Option<Place> {
+        self.enter_at(listener, std::time::Instant::now())
     }
 
-    fn enter_at(&self, now: std::time::Instant) -> Option<Place> {
+    fn enter_at(&self, listener: &Arc<Listener>, now: std::time::Instant) -> Option<Place> {
         let state = &self.0;
         let mut leases = state.leases.borrow_mut();
         let limit = state.limit.get();
@@ -136,6 +137,7 @@ impl Admitted {
             // A walk over all of them: only under pressure, and 10,000 take microseconds.
             let idle = leases
                 .values()
+                .map(|(_, lease)| lease)
                 .filter(|lease| lease.asked() == Asked::Nothing)
                 .filter_map(|lease| Some((lease.quiet_since()?, lease)))
                 .min_by_key(|(since, _)| *since);
@@ -150,7 +152,7 @@ impl Admitted {
         state.next.set(number + 1);
         let lease = Lease::new();
         lease.ask(state.draining.get());
-        leases.insert(number, lease.clone());
+        leases.insert(number, (Arc::clone(listener), lease.clone()));
         state.counters.set_open(leases.len());
         drop(leases);
         Some(Place { admitted: self.clone(), number, lease })
@@ -159,8 +161,19 @@ impl Admitted {
     /// Asks everybody, and everybody who comes later.
     pub fn ask_all(&self, asked: Asked) {
         self.0.draining.set(asked.max(self.0.draining.get()));
-        for lease in self.0.leases.borrow().values() {
+        for (_, lease) in self.0.leases.borrow().values() {
             lease.ask(asked);
+        }
+    }
+
+    /// Asks those to end when quiet that were admitted by a listener which is not `kept` as it
+    /// was: a network taken out, or a signature now demanded, shall not wait for senders that keep
+    /// a connection for days.
+    pub fn ask_those_not(&self, kept: impl Fn(&Listener) -> bool) {
+        for (listener, lease) in self.0.leases.borrow().values() {
+            if !kept(listener) {
+                lease.ask(Asked::EndWhenQuiet);
+            }
         }
     }
 
@@ -197,6 +210,7 @@ impl Admitted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::downstream::listener::testing;
 
     #[test]
     fn descriptors_are_left_to_dial_with() {
@@ -213,6 +227,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn who_came_by_a_listener_that_has_changed_is_asked_to_go() {
+        let admitted = admitted(10);
+        let before = Arc::new(testing::listener());
+        let networks = vec!["10.0.0.0/8".parse().unwrap()];
+        let now = Arc::new(Listener { networks, ..testing::listener() });
+        let (old, new) = (admitted.enter(&before).unwrap(), admitted.enter(&now).unwrap());
+        admitted.ask_those_not(|one| *one == *now);
+        assert_eq!(old.lease().asked(), Asked::EndWhenQuiet);
+        assert_eq!(new.lease().asked(), Asked::Nothing);
+    }
+
     fn admitted(limit: usize) -> Admitted {
         Admitted::new(limit, Arc::default())
     }
@@ -220,23 +246,25 @@ mod tests {
     #[test]
     fn at_the_limit_only_the_idle_are_asked_to_go() {
         let admitted = admitted(2);
-        let (busy, idle) = (admitted.enter().unwrap(), admitted.enter().unwrap());
+        let listener = Arc::new(testing::listener());
+        let (busy, idle) = (admitted.enter(&listener).unwrap(), admitted.enter(&listener).unwrap());
         busy.lease().begin();
-        assert!(admitted.enter().is_none(), "idle for less than a second");
+        assert!(admitted.enter(&listener).is_none(), "idle for less than a second");
         let later = std::time::Instant::now() + EVICTABLE;
-        let third = admitted.enter_at(later).unwrap();
+        let third = admitted.enter_at(&listener, later).unwrap();
         assert_eq!(idle.lease().asked(), Asked::EndWhenQuiet);
         assert_eq!(busy.lease().asked(), Asked::Nothing);
-        assert!(admitted.enter_at(later).is_none(), "nobody else is idle");
+        assert!(admitted.enter_at(&listener, later).is_none(), "nobody else is idle");
         drop((idle, third));
         assert_eq!(admitted.len(), 1);
-        assert!(admitted.enter().is_some());
+        assert!(admitted.enter(&listener).is_some());
     }
 
     #[tokio::test]
     async fn a_drain_asks_in_three_steps_and_ends_when_all_are_gone() {
         let admitted = admitted(10);
-        let place = admitted.enter().unwrap();
+        let listener = Arc::new(testing::listener());
+        let place = admitted.enter(&listener).unwrap();
         let start = Instant::now();
         let total = Duration::from_millis(200);
         let leaving = async {
@@ -246,7 +274,7 @@ mod tests {
                 assert_eq!(seen, expected);
                 times.push(start.elapsed());
             }
-            assert_eq!(admitted.enter().unwrap().lease().asked(), Asked::EndNow);
+            assert_eq!(admitted.enter(&listener).unwrap().lease().asked(), Asked::EndNow);
             drop(place);
             times
         };
