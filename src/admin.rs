@@ -87,10 +87,10 @@ impl Readiness {
 /// What the admin server asks the data plane.
 #[derive(Debug)]
 pub enum Question {
-    /// What is going on? The page draws from it: `listeners` (`name`, `bind`, `connections`),
-    /// `routes` (`name`, `provider`, `hosts`, `egress`), `egress` (`name`, `proxies`, `state`,
-    /// `latched`), `lanes` (`origin`, `egress`, `connections`, `protocol`, `down_ms`, `queued`), `paths`
-    /// (`origin`, `egress`, `failing`, `last_success`, `last_failure`).
+    /// What is going on? The page draws from it: `listeners` (`name`, `bind`), `routes` (`name`,
+    /// `provider`, `hosts`, `egress`), `egress` (`name`, `proxies`, `latched`), `lanes` (`origin`,
+    /// `connections`, `in_flight`, `waiting`, `down_seconds`), `paths` (`origin`, `egress`,
+    /// `failing`, `last_success`, `last_failure`), `certificates` (`name`, `not_after`).
     Status(oneshot::Sender<Value>),
     /// What have pushes told of every path?
     Paths(oneshot::Sender<Vec<Seen>>),
@@ -118,26 +118,24 @@ pub fn questions() -> (Asker, mpsc::Receiver<Question>) {
 impl Asker {
     /// What pushes have told of every path; `None` where the data plane does not answer.
     pub async fn paths(&self) -> Option<Vec<Seen>> {
-        let (reply, answer) = oneshot::channel();
-        self.0.try_send(Question::Paths(reply)).ok()?;
-        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+        self.ask(Question::Paths).await
     }
 
     async fn configuration(&self) -> Option<String> {
-        let (reply, answer) = oneshot::channel();
-        self.0.try_send(Question::Configuration(reply)).ok()?;
-        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+        self.ask(Question::Configuration).await
     }
 
     async fn status(&self) -> Option<Value> {
-        let (reply, answer) = oneshot::channel();
-        self.0.try_send(Question::Status(reply)).ok()?;
-        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+        self.ask(Question::Status).await
     }
 
     async fn clear_latch(&self, egress: String) -> Option<bool> {
-        let (done, answer) = oneshot::channel();
-        self.0.try_send(Question::ClearLatch { egress, done }).ok()?;
+        self.ask(|done| Question::ClearLatch { egress, done }).await
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.0.try_send(question(reply)).ok()?;
         tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
     }
 }

@@ -25,6 +25,20 @@ pub const EXIT_CONFIG: u8 = 78;
 /// Names relay.yaml to every command that reads it and is not told another.
 const CONFIG_VARIABLE: &str = "PUSHRELAY_CONFIG";
 
+/// Which relay.yaml, for commands that cannot do without one.
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        default_value = "relay.yaml",
+        env = CONFIG_VARIABLE
+    )]
+    config: std::path::PathBuf,
+}
+
 /// Carries push notifications out of corporate networks.
 #[derive(Debug, Parser)]
 #[command(name = "pushrelay", version, arg_required_else_help = true)]

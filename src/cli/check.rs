@@ -27,15 +27,8 @@ use crate::pki;
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The file to check
-    #[arg(
-        long,
-        short,
-        value_name = "FILE",
-        default_value = "relay.yaml",
-        env = super::CONFIG_VARIABLE
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    file: super::ConfigFile,
     /// Read no other file: neither certificates nor secrets
     #[arg(long)]
     syntax: bool,
@@ -68,7 +61,7 @@ pub fn run(args: Args) -> ExitCode {
 /// What is printed when the file is valid and whether all is as it should be, or its problems.
 fn examine(args: &Args) -> Result<(String, bool), String> {
     let told = |invalid: &dyn Display| format!("{invalid}\n");
-    let config = Config::load(&args.config).map_err(|invalid| told(&invalid))?;
+    let config = Config::load(&args.file.config).map_err(|invalid| told(&invalid))?;
     let material = if args.syntax {
         Arc::default()
     } else {
@@ -77,7 +70,7 @@ fn examine(args: &Args) -> Result<(String, bool), String> {
         let served = Loaded::new(config.clone(), material);
         let served = served.and_then(|loaded| loaded.rehearse().map(|()| loaded.material));
         served.map_err(|error| {
-            format!("{}: {}\n", args.config.display(), super::send::chain(&error))
+            format!("{}: {}\n", args.file.config.display(), super::send::chain(&error))
         })?
     };
     let effective = || config.effective().map_err(|error: fmt::Error| told(&error));
@@ -96,7 +89,7 @@ fn examine(args: &Args) -> Result<(String, bool), String> {
     };
     let mut valid = format!(
         "{}: valid ({}, {}, {})\n",
-        args.config.display(),
+        args.file.config.display(),
         count(config.listeners.len(), "listener"),
         count(config.routes.len(), "route"),
         count(config.hosts().len(), "host"),
@@ -114,7 +107,7 @@ fn notes(args: &Args, config: &Config, material: &Material) -> Vec<String> {
             && config.routes.iter().all(|route| route.egress != **name)
     });
     let unused =
-        unused.map(|name| format!("{}: no route uses egress {name}", args.config.display()));
+        unused.map(|name| format!("{}: no route uses egress {name}", args.file.config.display()));
     let brought = material.leaves.iter().filter_map(|leaf| {
         let name = leaf.dns_names().into_iter().next().unwrap_or_default();
         Some((name, leaf.not_after()?))

@@ -37,20 +37,13 @@ const READY_FILE: &str = "PUSHRELAY_READY_FILE";
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The configuration
-    #[arg(
-        long,
-        short,
-        value_name = "FILE",
-        default_value = "relay.yaml",
-        env = super::CONFIG_VARIABLE
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    file: super::ConfigFile,
 }
 
 /// Runs `run`.
 pub fn run(args: Args) -> ExitCode {
-    let loaded = Config::load(&args.config).and_then(|config| {
+    let loaded = Config::load(&args.file.config).and_then(|config| {
         // Before they are read: what changes meanwhile is read again.
         let seen = Fingerprints::of(&config);
         let material = Material::load(&config)?;

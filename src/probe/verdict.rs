@@ -335,7 +335,8 @@ fn value(findings: &Findings, judged: &Judged, slot: &str) -> String {
             .map(|(seconds, _)| seconds.to_string())
             .or_else(|| findings.skew.map(|skew| skew.abs().to_string()))
             .unwrap_or_default(),
-        // A provider's ports are open and its machines on; those of a service of one's own may not be.
+        // A provider's ports are open and its machines on; those of a service of one's own may not
+        // be.
         "refuser" if findings.own => ": nobody listens there, or a firewall resets".to_owned(),
         "refuser" => ", and the provider does not refuse: a firewall resets".to_owned(),
         "off" if findings.own => ", or the machine is off".to_owned(),

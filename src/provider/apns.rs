@@ -1,9 +1,9 @@
 //! APNs: hosts, ports and paths (Apple, "Sending notification requests to APNs" and "Sending
 //! channel management requests to APNs").
 //!
-//! Tables and one rule on answers. Production and sandbox each have a device host, a broadcast host and a channel
-//! management host with a port of its own; `api.development` is an older name of the sandbox
-//! that senders still use.
+//! Tables and one rule on answers. Production and sandbox each have a device host, a broadcast host
+//! and a channel management host with a port of its own; `api.development` is an older name of the
+//! sandbox that senders still use.
 
 use http::HeaderName;
 

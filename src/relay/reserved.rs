@@ -14,7 +14,8 @@ const VIA_CAP: usize = 500;
 /// Names of fields told back; more would make the answer larger than the question.
 const FIELDS_CAP: usize = 40;
 
-/// Protocol, ALPN, SNI, TLS version, Via and the names of fields as they arrived here. Nothing about the inside.
+/// Protocol, ALPN, SNI, TLS version, Via and the names of fields as they arrived here. Nothing about
+/// the inside.
 pub(super) fn answer(head: &Head, sender: &Sender, request_id: &str) -> Answer {
     let tls = sender.tls.as_ref();
     let via: Vec<String> =

@@ -104,6 +104,17 @@ async fn r1_answers_are_one_headers_or_headers_and_one_data() {
     .await;
 }
 
+/// The fields of a push, and one more.
+fn push_with(field: (&'static str, &'static str)) -> [(&'static str, &'static str); 5] {
+    [
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":authority", "api.push.apple.com"),
+        (":path", "/ok"),
+        field,
+    ]
+}
+
 // RFC 9110 §10.1.1: Java's client sends no body before the 100 that it asked for.
 #[tokio::test]
 async fn a_sender_that_waits_for_100_gets_it_before_its_body() {
@@ -111,13 +122,7 @@ async fn a_sender_that_waits_for_100_gets_it_before_its_body() {
     on_data_plane(async {
         let mut kit = start(Http2Limits::default(), 65_536);
         kit.raw.hello(&[]).await;
-        let fields = [
-            (":method", "POST"),
-            (":scheme", "https"),
-            (":authority", "api.push.apple.com"),
-            (":path", "/ok"),
-            ("expect", "100-continue"),
-        ];
+        let fields = push_with(("expect", "100-continue"));
         kit.raw.write(&frame(HEADERS, 4, 1, &block(&fields))).await;
         let interim = kit.raw.find(HEADERS).await;
         assert_eq!((interim.stream, interim.flags), (1, 4), "no END_STREAM");
@@ -456,13 +461,7 @@ async fn a_body_of_another_length_never_leaves() {
     on_data_plane(async {
         let mut kit = start(Http2Limits::default(), 65_536);
         kit.raw.hello(&[]).await;
-        let fields = [
-            (":method", "POST"),
-            (":scheme", "https"),
-            (":authority", "api.push.apple.com"),
-            (":path", "/ok"),
-            ("content-length", "10"),
-        ];
+        let fields = push_with(("content-length", "10"));
         kit.raw.write(&frame(HEADERS, 4, 1, &block(&fields))).await;
         kit.raw.write(&frame(DATA, 1, 1, b"short")).await;
         let reset = kit.raw.find(RESET).await;
