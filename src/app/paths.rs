@@ -1,5 +1,6 @@
 //! What the pushes themselves tell of each path: when one last got through, when and why one last
-//! did not. Lives on the data plane; costs two moments a push and no lock.
+//! did not. Lives on the data plane; costs a push two moments and a second look at whose answer it
+//! is, and no lock.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

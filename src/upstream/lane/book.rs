@@ -42,13 +42,18 @@ struct Seat {
 }
 
 impl Seat {
+    /// Neither an answer came nor a sign that the peer is merely slow.
+    const fn is_on_trial(&self) -> bool {
+        !self.answered && !self.slow
+    }
+
     fn allowed(&self, cap: usize) -> usize {
         if self.http1 {
             return 1;
         }
         // A new connection sends one push alone until it is answered: APNs allows one stream
         // before a valid token was seen.
-        let most = if self.answered || self.slow { cap } else { 1 };
+        let most = if self.is_on_trial() { 1 } else { cap };
         self.peer_limit.min(most).min(self.learned)
     }
 
@@ -146,7 +151,7 @@ impl Book {
             return Dial::No;
         }
         let mut earliest = self.not_before.filter(|at| *at > now);
-        for seat in self.seats.iter().filter(|seat| !seat.http1 && !seat.answered && !seat.slow) {
+        for seat in self.seats.iter().filter(|seat| !seat.http1 && seat.is_on_trial()) {
             let patience = seat.since + UNANSWERED_PATIENCE;
             if patience > now {
                 earliest = Some(earliest.map_or(patience, |at| at.max(patience)));
@@ -221,9 +226,9 @@ impl Book {
         }
     }
 
-    /// Has an answer come on this connection?
-    pub fn has_answered(&self, id: u64) -> bool {
-        self.seats.iter().any(|seat| seat.id == id && (seat.answered || seat.slow))
+    /// Does the first push on this connection still wait for its answer alone?
+    pub fn is_on_trial(&self, id: u64) -> bool {
+        self.seats.iter().any(|seat| seat.id == id && seat.is_on_trial())
     }
 
     /// Since when no dial has succeeded; `None` while a connection stands or nothing was tried.

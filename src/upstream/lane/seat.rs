@@ -137,7 +137,7 @@ impl<D: DialOrigin> Lane<D> {
     ) -> Result<http::Response<Bytes>, ExchangeFailure> {
         // Pinned once for every way on, else the future of each push would hold it twice.
         let mut exchange = std::pin::pin!(seat.wire.exchange(request, deadline));
-        let alone = !self.book.borrow().has_answered(seat.wire.id());
+        let alone = self.book.borrow().is_on_trial(seat.wire.id());
         let connection = match &seat.wire {
             Wire::Http2(connection) if alone => connection,
             Wire::Http2(_) | Wire::Http1(_) => return exchange.await,
